@@ -1,0 +1,168 @@
+"""The primitives every protocol gives a meaning to.
+
+Functions (`hush.mpc.functions`) and compiled programs are written in these alone. One implementation per meaning:
+`plain` (float), `fixed` (one-process ring arithmetic), `replicated` (three parties) and its cost model, which yields
+`Traffic` where a party yields messages. A protocol object is passed in; nothing here knows a protocol.
+
+Local primitives are plain methods and cost nothing. Interactive ones are steps (`hush.mpc.step`). A "public" operand is
+a torch tensor or a number that everyone knows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared, SharedBits
+from hush.mpc.step import Step
+
+Public = Tensor | float | int
+
+
+@dataclass(frozen=True, slots=True)
+class ConvShape:
+    """Public geometry of a convolution, per spatial dimension; `groups` as in torch."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+
+
+class Protocol(ABC):
+    """A protocol as seen by one party. `frac` and `ring` are the defaults of results."""
+
+    name: str
+    ring: Ring
+    frac: int
+
+    # ------------------------------------------------------------------ local: no messages
+    @abstractmethod
+    def constant(self, value: Tensor | float, *, frac: int | None = None, ring: Ring | None = None) -> Shared:
+        """A public value as a (trivially shared) secret; saturates at the encodable range."""
+
+    @abstractmethod
+    def add(self, x: Shared, y: Shared) -> Shared:
+        """x + y, broadcast. Same ring and scale, else ValueError."""
+
+    @abstractmethod
+    def sub(self, x: Shared, y: Shared) -> Shared:
+        """x - y, broadcast. Same ring and scale, else ValueError."""
+
+    @abstractmethod
+    def neg(self, x: Shared) -> Shared:
+        """-x."""
+
+    @abstractmethod
+    def add_public(self, x: Shared, value: Public) -> Shared:
+        """x + value, broadcast; the value is encoded at x's scale."""
+
+    @abstractmethod
+    def scale(self, x: Shared, factor: Tensor | int) -> Shared:
+        """x * factor for public INTEGERS (broadcast), exact: scale unchanged, nothing truncated."""
+
+    @abstractmethod
+    def rescale(self, x: Shared, frac: int) -> Shared:
+        """The same value at a finer scale (frac >= x.frac), exact."""
+
+    @abstractmethod
+    def matmul_int(self, x: Shared, matrix: Tensor) -> Shared:
+        """x @ matrix for a public INTEGER matrix, exact (pooling, one-hot to value)."""
+
+    # ------------------------------------------------------------------ products
+    @abstractmethod
+    def mul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
+        """x * y elementwise, broadcast, truncated to `frac` (default: the protocol's) with an error in [0, 1) ulp above
+        the exact quotient's floor; exact if frac == x.frac + y.frac. `ring`: output ring (default: x's)."""
+
+    @abstractmethod
+    def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
+        """x @ y, batched and broadcast as torch.matmul (both at least 2-D), one truncation per output."""
+
+    @abstractmethod
+    def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
+        """1-D or 2-D convolution, x [N, C, *space], w [O, C/groups, *kernel], one truncation per output."""
+
+    @abstractmethod
+    def mul_public(
+        self, x: Shared, value: Public, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """x * value, the value encoded with `scale` fraction bits (default: the protocol's), truncated to `frac`."""
+
+    @abstractmethod
+    def matmul_public(
+        self, x: Shared, matrix: Tensor, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """x @ matrix for a public real matrix."""
+
+    @abstractmethod
+    def conv_public(
+        self, x: Shared, w: Tensor, geometry: ConvShape, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """Convolution with a public real kernel."""
+
+    @abstractmethod
+    def combine(
+        self,
+        xs: Sequence[Shared],
+        factors: Sequence[Public],
+        bias: Public = 0.0,
+        *,
+        frac: int | None = None,
+        scale: int | None = None,
+    ) -> Step[Shared]:
+        """sum_i factors[i] * xs[i] + bias for public reals, ONE truncation: a polynomial from its powers.
+
+        The xs share shape (after broadcast) and scale.
+        """
+
+    @abstractmethod
+    def truncate(self, x: Shared, frac: int, *, ring: Ring | None = None, exact: bool = False) -> Step[Shared]:
+        """x at the coarser scale `frac` <= x.frac: floor or one more; exactly the floor if `exact`."""
+
+    # ------------------------------------------------------------------ bits
+    @abstractmethod
+    def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
+        """[x < 0], one plane, given |x| <= bound (a public real). `drop` low bits are ignored: x within 2^drop units of
+        0 may fall on either side. drop=0 is exact."""
+
+    @abstractmethod
+    def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
+        """[x == 0], one plane, exact, given |x| <= bound."""
+
+    @abstractmethod
+    def to_bits(self, x: Shared, *, planes: int) -> Step[SharedBits]:
+        """The low `planes` bits of x's ring element, exact (A2B)."""
+
+    @abstractmethod
+    def xor(self, a: SharedBits, b: SharedBits) -> SharedBits:
+        """a ^ b; planes equal, or one of them a single plane. Local."""
+
+    @abstractmethod
+    def invert(self, a: SharedBits) -> SharedBits:
+        """~a. Local."""
+
+    @abstractmethod
+    def both(self, a: SharedBits, b: SharedBits) -> Step[SharedBits]:
+        """a & b; planes equal, or one of them a single plane."""
+
+    @abstractmethod
+    def from_bits(self, a: SharedBits, *, ring: Ring | None = None) -> Step[Shared]:
+        """Each bit as an integer 0 or 1 (frac=0), shape [planes, *shape] (B2A per bit)."""
+
+    @abstractmethod
+    def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
+        """bit * x, exact at any scale: x where the one-plane bit is set, 0 elsewhere. Same shape."""
+
+    # ------------------------------------------------------------------ order of elements
+    @abstractmethod
+    def shuffle(self, x: Shared) -> Step[Shared]:
+        """The rows of x (dimension 0) in a uniformly random order that no party knows."""
+
+    @abstractmethod
+    def open(self, x: Shared) -> Step[Tensor]:
+        """The ring elements of x, to all parties. For values that are uniform or meant to be public."""

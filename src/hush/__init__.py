@@ -1,0 +1,1 @@
+"""Hush: PyTorch transformers on prompts no server ever sees."""
