@@ -1,0 +1,118 @@
+"""The reference backend: every kernel in plain torch operations, the living definition of the others.
+
+Works on any device. CUDA has no integer matmul in torch, so there (and wherever `limbs` is asked for) products go
+through 16-bit limbs in float64, which is exact as well.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hush.mpc.ring.ring import Ring
+
+WORD = 64
+_LIMB = 16
+_EXACT_K = 1 << 20  # 2^20 products of two 16-bit limbs stay below 2^53
+
+
+def words(numel: int) -> int:
+    """Words of a bit plane over `numel` elements."""
+    return -(-numel // WORD)
+
+
+def windows(
+    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> Tensor:
+    """Sliding windows of x [N, C, *space] as a view: [N, C, *out, *kernel]."""
+    sides = [side for extent in reversed(padding) for side in (extent, extent)]
+    x = torch.nn.functional.pad(x, sides)
+    for dim, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
+        x = x.unfold(dim, (size - 1) * gap + 1, step)[..., ::gap]
+    return x
+
+
+def _limb_matmul(x: Tensor, y: Tensor) -> Tensor:
+    """x @ y mod 2^64 through float64: limbs of 16 bits, products of limbs i, j with i + j < 4."""
+    total: Tensor | None = None
+    limbs = [
+        [(v >> (_LIMB * i)) & 0xFFFF for i in range(WORD // _LIMB)] for v in (x.to(torch.int64), y.to(torch.int64))
+    ]
+    for start in range(0, max(x.shape[-1], 1), _EXACT_K):
+        part = slice(start, start + _EXACT_K)
+        for i, a in enumerate(limbs[0]):
+            for j, b in enumerate(limbs[1][: WORD // _LIMB - i]):
+                product = torch.matmul(a[..., part].double(), b[..., part, :].double()).to(torch.int64)
+                product = product << (_LIMB * (i + j))
+                total = product if total is None else total + product
+    assert total is not None
+    return total
+
+
+class TorchKernels:
+    """`Kernels` in plain torch."""
+
+    name = "torch"
+
+    def __init__(self, *, limbs: bool = False) -> None:
+        self._limbs = limbs
+
+    def matmul(self, x: Tensor, y: Tensor, ring: Ring) -> Tensor:
+        """x @ y mod 2^k, batched and broadcast."""
+        if self._limbs or x.device.type == "cuda":
+            return ring.reduce(_limb_matmul(x, y).to(ring.dtype))
+        return ring.reduce(torch.matmul(x, y))
+
+    def cross_matmul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
+        """x0 @ (y0 + y1) + x1 @ y0."""
+        return ring.reduce(self.matmul(x[0], y[0] + y[1], ring) + self.matmul(x[1], y[0], ring))
+
+    def cross_mul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
+        """x0 * (y0 + y1) + x1 * y0."""
+        return ring.reduce(x[0] * (y[0] + y[1]) + x[1] * y[0])
+
+    def conv(
+        self,
+        x: Tensor,
+        w: Tensor,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """Convolution as a product of the kernel with the unfolded input."""
+        seen = windows(x, tuple(w.shape[2:]), stride, padding, dilation)
+        space = w.dim() - 2
+        out = seen.shape[2 : 2 + space]
+        seen = seen.reshape(x.shape[0], groups, w.shape[1], *seen.shape[2:])  # [N, G, C/G, *out, *kernel]
+        seen = seen.movedim(tuple(range(3, 3 + space)), tuple(range(-space, 0)))  # [N, G, C/G, *kernel, *out]
+        flat = seen.flatten(2, 2 + space).flatten(3)
+        kernel = w.reshape(groups, w.shape[0] // groups, -1)
+        return self.matmul(kernel, flat, ring).reshape(x.shape[0], w.shape[0], *out)
+
+    def to_planes(self, x: Tensor, planes: int, ring: Ring, shift: int = 0) -> Tensor:
+        """Bit slices [planes, words]; bits at and above the ring's width, and past the last element, are 0."""
+        flat = torch.nn.functional.pad(x.reshape(-1).to(torch.int64), (0, -x.numel() % WORD)).view(-1, WORD)
+        lane = torch.arange(WORD, device=x.device)
+        out = torch.zeros(planes, flat.shape[0], dtype=torch.int64, device=x.device)
+        for plane in range(min(planes, ring.bits - shift)):
+            out[plane] = (((flat >> (shift + plane)) & 1) << lane).sum(-1)
+        return out
+
+    def from_planes(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:
+        """Elements [numel] from their bit slices; planes beyond the ring's width vanish."""
+        lane = torch.arange(WORD, device=planes.device)
+        out = torch.zeros(planes.shape[1], WORD, dtype=torch.int64, device=planes.device)
+        for position, plane in enumerate(planes[: ring.bits]):
+            out += ((plane.unsqueeze(-1) >> lane) & 1) << position
+        return ring.reduce(out.view(-1)[:numel].to(ring.dtype))
+
+    def spread(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:
+        """[planes, numel] of 0 and 1."""
+        lane = torch.arange(WORD, device=planes.device)
+        bits = (planes.unsqueeze(-1) >> lane) & 1
+        return bits.flatten(1)[:, :numel].to(ring.dtype)
+
+    def __repr__(self) -> str:
+        return "TorchKernels()"
