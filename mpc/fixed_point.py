@@ -11,9 +11,12 @@ from hush.mpc.ring import Ring
 def limit(ring: Ring, frac: int) -> float:
     """Largest magnitude that encodes: 2^(k-2-2f), so that a product by a value below one still truncates exactly.
 
-    At k=64, f=18 this is 2^26. With few ring bits it is at least one unit.
+    At k=64, f=18 this is 2^26. A scale too fine for products (2f > k-2: the bias added to a product before it is
+    truncated) saturates at 2^(k-3-f) instead, which still truncates: 2^25 at k=64, f=36. At least one unit.
     """
-    return float(2.0 ** max(ring.bits - 2 - 2 * frac, -frac))
+    if 2 * frac > ring.bits - 2:
+        return float(2.0 ** max(ring.bits - 3 - frac, -frac))
+    return float(2.0 ** (ring.bits - 2 - 2 * frac))
 
 
 def encode(value: Tensor | float, ring: Ring, frac: int) -> Tensor:
