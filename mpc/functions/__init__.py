@@ -1,0 +1,1 @@
+"""Nonlinear functions on shares, written only in the primitives of `hush.mpc.protocol`."""
