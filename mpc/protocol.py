@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -39,6 +40,11 @@ class Protocol(ABC):
     name: str
     ring: Ring
     frac: int
+
+    def unchecked(self) -> Self:
+        """This protocol for a branch that a selection discards wherever its values leave their range: a protocol that
+        records such values does not record these."""
+        return self
 
     # ------------------------------------------------------------------ local: no messages
     @abstractmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -34,6 +36,12 @@ class Fixed(SingleProcess):
         super().__init__(ring, frac, kernels)
         self.strict, self.place = strict, ""
         self.violations: list[Violation] = []
+
+    def unchecked(self) -> Self:
+        """The same arithmetic without a record."""
+        twin = copy.copy(self)
+        twin.strict, twin.violations = False, []
+        return twin
 
     def _ring(self, ring: Ring) -> Ring:
         return ring
