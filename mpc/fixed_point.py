@@ -24,7 +24,7 @@ def encode(value: Tensor | float, ring: Ring, frac: int) -> Tensor:
 
     Callers that must refuse NaN check before (`hush.mpc.errors.RangeError`).
     """
-    real = torch.as_tensor(value).detach().to(torch.float64)
+    real = torch.as_tensor(value, dtype=torch.float64).detach()  # a Python float as it is, not by way of float32
     top = limit(ring, frac)
     real = torch.nan_to_num(real, nan=0.0, posinf=top, neginf=-top).clamp(-top, top)
     return ring.reduce(torch.round(real * 2.0**frac).to(torch.int64))

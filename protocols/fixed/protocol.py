@@ -47,7 +47,7 @@ class Fixed(SingleProcess):
         return ring
 
     def _encode(self, primitive: str, value: Public, frac: int, ring: Ring) -> Tensor:
-        real = torch.as_tensor(value).detach().to(torch.float64)
+        real = torch.as_tensor(value, dtype=torch.float64).detach()
         if real.numel():
             self._check(primitive, float(real.abs().max()), fixed_point.limit(ring, frac), inclusive=True)
         return fixed_point.encode(real, ring, frac)

@@ -32,7 +32,7 @@ class Plain(SingleProcess):
 
     def _encode(self, primitive: str, value: Public, frac: int, ring: Ring) -> Tensor:
         top = fixed_point.limit(Ring(ring.bits), frac)
-        real = torch.as_tensor(value).detach().to(torch.float64)
+        real = torch.as_tensor(value, dtype=torch.float64).detach()
         return torch.nan_to_num(real, nan=0.0, posinf=top, neginf=-top).clamp(-top, top) * 2.0**frac
 
     def _product(self, op: Bilinear, x: Shared, y: Shared) -> Product:

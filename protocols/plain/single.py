@@ -77,7 +77,7 @@ class SingleProcess(Protocol):
     # ------------------------------------------------------------------ entry and exit
     def enter(self, value: Public, *, frac: int | None = None, ring: Ring | None = None) -> Shared:
         """A secret input. Saturates at the encodable range."""
-        return self.constant(torch.as_tensor(value), frac=frac, ring=ring)
+        return self.constant(value, frac=frac, ring=ring)
 
     def value_of(self, x: Shared) -> Tensor:
         """The float64 values of a secret."""
