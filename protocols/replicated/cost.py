@@ -1,0 +1,127 @@
+"""`ReplicatedCost`: what the replicated protocol sends, computed from shapes.
+
+The same interface on meta tensors. Interactive primitives yield the `Traffic` of `costs` and `costs_bits` where a party
+yields messages; results are meta tensors of the right shape, ring and scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from hush.mpc.cost import Traffic
+from hush.mpc.protocol import ConvShape, Public
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+from hush.protocols.replicated import costs, linear
+from hush.protocols.replicated.local import LocalPrimitives
+from hush.protocols.replicated.products import operands, widths
+from hush.protocols.replicated.public import product_shape, same
+
+
+def send(rounds: Iterable[Traffic]) -> Step[None]:
+    """Yield the rounds of a formula."""
+    yield from rounds
+
+
+def meta(shape: Sequence[int], frac: int, ring: Ring) -> Shared:
+    """A secret without data."""
+    part = torch.empty(tuple(shape), dtype=ring.dtype, device="meta")
+    return Shared((part, part), frac, ring)
+
+
+def conv_shape(x: torch.Size, w: torch.Size, geometry: ConvShape) -> torch.Size:
+    """Shape of a convolution's output."""
+    space = [
+        (side + 2 * pad - gap * (kernel - 1) - 1) // stride + 1
+        for side, kernel, stride, pad, gap in zip(
+            x[2:], w[2:], geometry.stride, geometry.padding, geometry.dilation, strict=True
+        )
+    ]
+    return torch.Size((x[0], w[0], *space))
+
+
+class ReplicatedCost(LocalPrimitives):
+    """The cost model of `Replicated`: run a program under it and total what it yields."""
+
+    name = "replicated cost"
+
+    def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
+        return part.new_empty(product_shape(part.shape, matrix.shape))
+
+    def constant(self, value: Tensor | float, *, frac: int | None = None, ring: Ring | None = None) -> Shared:
+        """A public value as a secret without data."""
+        return meta(torch.as_tensor(value).shape, self._frac(frac), ring or self.ring)
+
+    # ------------------------------------------------------------------ products
+    def _secret(self, shape: Sequence[int], x: Shared, y: Shared, frac: int | None, out: Ring | None) -> Step[Shared]:
+        """A product of secrets of an output shape: `costs.product`."""
+        operands(x, y)
+        result = meta(shape, self._frac(frac), out or x.ring)
+        yield from costs.product(result.numel, widths(x.ring, x.frac + y.frac, result.frac, result.ring))
+        return result
+
+    def _public(self, shape: Sequence[int], x: Shared, frac: int | None, scale: int | None) -> Step[Shared]:
+        """A product with a public value: `costs.shared`."""
+        result = meta(shape, self._frac(frac), x.ring)
+        yield from costs.shared(result.numel, widths(x.ring, x.frac + self._frac(scale), result.frac, x.ring))
+        return result
+
+    def mul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
+        """As `products.mul`."""
+        return self._secret(linear.broadcast(x.shape, y.shape), x, y, frac, ring)
+
+    def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
+        """As `products.matmul`."""
+        return self._secret(product_shape(x.shape, y.shape), x, y, frac, ring)
+
+    def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
+        """As `products.conv`."""
+        return self._secret(conv_shape(x.shape, w.shape, geometry), x, w, frac, None)
+
+    def mul_public(
+        self, x: Shared, value: Public, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """As `public.combine`."""
+        return self.combine([x], [value], frac=frac, scale=scale)
+
+    def matmul_public(
+        self, x: Shared, matrix: Tensor, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """As `public.matmul_public`."""
+        return self._public(product_shape(x.shape, matrix.shape), x, frac, scale)
+
+    def conv_public(
+        self, x: Shared, w: Tensor, geometry: ConvShape, *, frac: int | None = None, scale: int | None = None
+    ) -> Step[Shared]:
+        """As `public.conv_public`."""
+        return self._public(conv_shape(x.shape, w.shape, geometry), x, frac, scale)
+
+    def combine(
+        self,
+        xs: Sequence[Shared],
+        factors: Sequence[Public],
+        bias: Public = 0.0,
+        *,
+        frac: int | None = None,
+        scale: int | None = None,
+    ) -> Step[Shared]:
+        """As `public.combine`."""
+        first = same(xs, factors)
+        values = [torch.as_tensor(v).shape for v in (*factors, bias)]
+        return self._public(linear.broadcast(*(x.shape for x in xs), *values), first, frac, scale)
+
+    def truncate(self, x: Shared, frac: int, *, ring: Ring | None = None, exact: bool = False) -> Step[Shared]:
+        """As `truncate.shared`."""
+        linear.coarser(x, frac)
+        result = meta(x.shape, frac, ring or x.ring)
+        yield from costs.shared(x.numel, widths(x.ring, x.frac, frac, result.ring))
+        return result
+
+    def open(self, x: Shared) -> Step[Tensor]:
+        """As `opening.open_all`."""
+        yield from costs.open_all(x.numel, x.ring)
+        return x.parts[0]

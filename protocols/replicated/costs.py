@@ -1,0 +1,67 @@
+"""The traffic of each interactive step, declared as formulas over public sizes: one `Traffic` per round.
+
+Rows of a `Traffic` are parties, columns (to the next party, to the previous one). Elements of a width that is no native
+one travel as bit planes (`wire`): `size` is exact. Where roles are asymmetric the formula is written for rotation 0 and
+summed over the slices of `rotation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hush.mpc.cost import Traffic
+from hush.mpc.ring import Ring
+from hush.protocols.replicated.rotation import slices
+from hush.protocols.replicated.widths import Widths
+from hush.protocols.replicated.wire import size
+
+Rounds = list[Traffic]
+
+
+def rotated(numel: int, formula: Callable[[int], Rounds]) -> Rounds:
+    """A role-asymmetric formula (of a number of elements) summed over a tensor's slices."""
+    parts = [[t.rotate(cut.rotation) for t in formula(cut.numel)] for cut in slices(numel)]
+    return [Traffic.merge(same_round) for same_round in zip(*parts, strict=True)]
+
+
+def reshare(numel: int, ring: Ring) -> Rounds:
+    """One round; party i sends x_i, k bits an element, to party i-1."""
+    k = size(numel, ring)
+    return [Traffic(((0, k), (0, k), (0, k)))]
+
+
+def open_all(numel: int, ring: Ring) -> Rounds:
+    """One round; party i sends x_i, k bits an element, to party i+1."""
+    k = size(numel, ring)
+    return [Traffic(((k, 0), (k, 0), (k, 0)))]
+
+
+def product(numel: int, widths: Widths) -> Rounds:
+    """A product of `numel` outputs and its truncation.
+
+    Into a narrow ring: a resharing, 3k' an element. Else `fused.truncate_product`: round 1, P0 and P1 exchange k bits
+    and P2 sends P1 k' + e; round 2, P0 and P1 exchange e.
+    """
+    if widths.local:
+        return reshare(numel, widths.out)
+
+    def formula(n: int) -> Rounds:
+        k, out, e = size(n, widths.ring), size(n, widths.out), size(n, widths.top)
+        return [Traffic(((k, 0), (0, k), (0, out + e))), Traffic(((e, 0), (0, e), (0, 0)))]
+
+    return rotated(numel, formula)
+
+
+def shared(numel: int, widths: Widths) -> Rounds:
+    """Truncation of a shared value, as after a public factor: none if local.
+
+    Else `fused.truncate_shared`: round 1, P0 sends P1 k + e, P2 sends P1 k' + e; round 2, P1 sends P0 e.
+    """
+    if widths.local:
+        return []
+
+    def formula(n: int) -> Rounds:
+        k, out, e = size(n, widths.ring), size(n, widths.out), size(n, widths.top)
+        return [Traffic(((k + e, 0), (0, 0), (0, out + e))), Traffic(((0, 0), (0, e), (0, 0)))]
+
+    return rotated(numel, formula)

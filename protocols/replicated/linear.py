@@ -1,0 +1,101 @@
+"""What needs no message: sums, and products with public integers.
+
+A public summand goes to component 0 alone: part 0 at party 0, part 1 at party 2. `zeroth` says which part that is; a
+cost model, and party 1, have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hush.mpc.fixed_point import encode
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared
+
+
+def broadcast(*shapes: Sequence[int]) -> torch.Size:
+    """The common shape of operands that broadcast."""
+    return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+
+
+def same_kind(x: Shared, y: Shared, what: str) -> None:
+    """Refuse operands of different rings or scales."""
+    if x.ring != y.ring or x.frac != y.frac:
+        raise ValueError(
+            f"{what} of secrets in 2^{x.ring.bits} with {x.frac} fraction bits and in 2^{y.ring.bits} with {y.frac}: "
+            "truncate or rescale one of them"
+        )
+
+
+def add(x: Shared, y: Shared) -> Shared:
+    """x + y, broadcast."""
+    same_kind(x, y, "sum")
+    return replace(x, parts=tuple(x.ring.reduce(a + b) for a, b in zip(x.parts, y.parts, strict=True)))
+
+
+def sub(x: Shared, y: Shared) -> Shared:
+    """x - y, broadcast."""
+    same_kind(x, y, "difference")
+    return replace(x, parts=tuple(x.ring.reduce(a - b) for a, b in zip(x.parts, y.parts, strict=True)))
+
+
+def neg(x: Shared) -> Shared:
+    """-x."""
+    return x.local(lambda t: x.ring.reduce(-t))
+
+
+def add_at_zero(x: Shared, element: Tensor | int, zeroth: int | None) -> Shared:
+    """x + a public ring element, broadcast."""
+    shape = x.shape
+    if isinstance(element, Tensor):
+        shape, element = broadcast(shape, element.shape), element.to(x.parts[0].device)
+    parts = [p if shape == p.shape else p.expand(shape) for p in x.parts]
+    if zeroth is not None:
+        parts[zeroth] = x.ring.reduce(parts[zeroth] + element)
+    return replace(x, parts=tuple(parts))
+
+
+def add_public(x: Shared, value: Tensor | float, zeroth: int | None) -> Shared:
+    """x + a public real, encoded at x's scale."""
+    return add_at_zero(x, encode(value, x.ring, x.frac), zeroth)
+
+
+def constant(value: Tensor | float, frac: int, ring: Ring, zeroth: int | None, parts: int = 2) -> Shared:
+    """A public value as component 0, the others zero."""
+    element = encode(value, ring, frac)
+    zeros = torch.zeros((), dtype=ring.dtype, device=element.device).expand(element.shape)
+    return Shared(tuple(element if i == zeroth else zeros for i in range(parts)), frac, ring)
+
+
+def integers(factor: Tensor | int, ring: Ring) -> Tensor:
+    """A public integer tensor as ring elements."""
+    tensor = torch.as_tensor(factor)
+    if tensor.is_floating_point() or tensor.is_complex():
+        raise ValueError(f"an exact product needs public integers, not {tensor.dtype}: use mul_public for reals")
+    return ring.reduce(tensor.to(torch.int64))
+
+
+def scale(x: Shared, factor: Tensor | int) -> Shared:
+    """x * public integers, broadcast, exact."""
+    element = integers(factor, x.ring).to(x.parts[0].device)
+    return x.local(lambda t: x.ring.reduce(t * element))
+
+
+def coarser(x: Shared, frac: int) -> None:
+    """Refuse a truncation to a finer scale."""
+    if frac > x.frac:
+        raise ValueError(f"truncate goes to a coarser scale only: {x.frac} to {frac} fraction bits needs rescale")
+
+
+def rescale(x: Shared, frac: int) -> Shared:
+    """The same value at a finer scale."""
+    if frac < x.frac:
+        raise ValueError(f"rescale from {x.frac} to {frac} fraction bits would drop some: use truncate")
+    if frac == x.frac:
+        return x
+    up = frac - x.frac
+    return replace(x.local(lambda t: x.ring.reduce(t << up)), frac=frac)

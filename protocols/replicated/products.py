@@ -1,0 +1,71 @@
+"""Products: one local product per party, then one truncation (or a resharing, where nothing is truncated).
+
+x y = sum over i of z_i with z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, all of it known to party i (Araki et al., CCS
+2016). Truncation then works on the z_i directly: see `truncate`. Public factors are in `public`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hush.mpc.protocol import ConvShape
+from hush.mpc.ring import Ring
+from hush.mpc.ring.kernels import Kernels
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+from hush.protocols.replicated import truncate
+from hush.protocols.replicated.linear import rescale
+from hush.protocols.replicated.party import Party
+from hush.protocols.replicated.widths import Widths
+
+
+def widths(ring: Ring, product: int, frac: int, out: Ring) -> Widths:
+    """The truncation of a product with `product` fraction bits to `frac`; none where `frac` is finer."""
+    return Widths(ring, out, max(product - frac, 0))
+
+
+def operands(x: Shared, y: Shared) -> None:
+    """Refuse operands of different rings."""
+    if x.ring != y.ring:
+        raise ValueError(
+            f"product of rings 2^{x.ring.bits} and 2^{y.ring.bits}: truncate one to the other's ring first"
+        )
+
+
+def _pair(x: Shared) -> tuple[Tensor, Tensor]:
+    return x.parts[0], x.parts[1]
+
+
+def settle(party: Party, z: Tensor, ring: Ring, product: int, frac: int, out: Ring) -> Step[Shared]:
+    """Local products z_i with `product` fraction bits brought to `frac` in `out`; exact where `frac` is not coarser."""
+    w = widths(ring, product, frac, out)
+    parts = yield from truncate.product(party, z, w)
+    return rescale(Shared(parts, product - w.shift, out), frac)
+
+
+def mul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared]:
+    """x * y elementwise, broadcast. Rounds, bits, error, leakage: `truncate.product`."""
+    operands(x, y)
+    z = party.kernels.cross_mul(_pair(x), _pair(y), x.ring)
+    return (yield from settle(party, z, x.ring, x.frac + y.frac, frac, out))
+
+
+def matmul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared]:
+    """x @ y, batched and broadcast as torch.matmul; messages per output element: `truncate.product`."""
+    operands(x, y)
+    z = party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
+    return (yield from settle(party, z, x.ring, x.frac + y.frac, frac, out))
+
+
+def convolve(kernels: Kernels, x: Tensor, w: Tensor, geometry: ConvShape, ring: Ring) -> Tensor:
+    """The local convolution of one component."""
+    return kernels.conv(x, w, geometry.stride, geometry.padding, geometry.dilation, geometry.groups, ring)
+
+
+def conv(party: Party, x: Shared, w: Shared, geometry: ConvShape, frac: int) -> Step[Shared]:
+    """Convolution; messages per output element: `truncate.product`."""
+    operands(x, w)
+    (x0, x1), (w0, w1), kernels = _pair(x), _pair(w), party.kernels
+    left = convolve(kernels, x0, x.ring.reduce(w0 + w1), geometry, x.ring)
+    z = x.ring.reduce(left.add_(convolve(kernels, x1, w0, geometry, x.ring)))
+    return (yield from settle(party, z, x.ring, x.frac + w.frac, frac, x.ring))

@@ -1,0 +1,106 @@
+"""Products with public reals: linear in the components, so only the truncation exchanges anything.
+
+Each party evaluates only what its role in the truncation needs (`fused.Piece`): role 0 the product of x0 + x1, role 2
+that of x2, role 1 none, on its slice. The cost depends on shapes and scales, never on the public values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hush.mpc.fixed_point import encode
+from hush.mpc.protocol import ConvShape
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+from hush.protocols.replicated import truncate
+from hush.protocols.replicated.linear import add_at_zero, broadcast, rescale
+from hush.protocols.replicated.party import Party
+from hush.protocols.replicated.products import convolve, widths
+
+
+def combine(
+    party: Party, xs: Sequence[Shared], factors: Sequence[Tensor | float], bias: Tensor | float, frac: int, scale: int
+) -> Step[Shared]:
+    """sum_i factors[i] * xs[i] + bias with one truncation: factors at `scale` bits, the bias at the product's scale.
+
+    Messages: `fused.truncate_shared`; none if frac = xs.frac + scale.
+    """
+    x = same(xs, factors)
+    ring = x.ring
+    cut, device = widths(ring, x.frac + scale, frac, ring), x.parts[0].device
+    elements = [encode(factor, ring, scale).to(device) for factor in factors]
+    constant = encode(bias, ring, x.frac + scale).to(device)
+    shape = broadcast(*(v.shape for v in xs), *(e.shape for e in elements), constant.shape)
+    flats = [tuple(p.expand(shape).reshape(-1) for p in v.parts) for v in xs]
+    spread, added = [_spread(e, shape) for e in elements], _spread(constant, shape)
+
+    def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
+        total = added[start:stop] if which == (0, 1) else torch.zeros((), dtype=ring.dtype, device=device)
+        for parts, factor in zip(flats, spread, strict=True):
+            total = total + _total([parts[i][start:stop] for i in which]) * factor[start:stop]
+        return ring.reduce(total)
+
+    if cut.local:
+        whole = tuple(piece((i,), 0, shape.numel()).reshape(shape) for i in range(2))
+        exact = add_at_zero(Shared(whole, x.frac + scale, ring), constant, truncate.zero_part(party.index))
+        return rescale(exact, frac)
+    return (yield from truncate.linear(party, piece, shape, cut, frac))
+
+
+def same(xs: Sequence[Shared], factors: Sequence[Tensor | float]) -> Shared:
+    """The first of the secrets of a `combine`, which must all be of its ring and scale."""
+    x = xs[0]
+    if any(v.ring != x.ring or v.frac != x.frac for v in xs) or len(xs) != len(factors):
+        raise ValueError("combine: as many factors as secrets, and the secrets of one ring and scale")
+    return x
+
+
+def _spread(value: Tensor, shape: torch.Size) -> Tensor:
+    """A value over all elements, flat; a single number takes no memory."""
+    return value.reshape(1).expand(shape.numel()) if value.numel() == 1 else value.expand(shape).reshape(-1)
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def matmul_public(party: Party, x: Shared, matrix: Tensor, frac: int, scale: int) -> Step[Shared]:
+    """x @ a public real matrix; messages per output element: `fused.truncate_shared`.
+
+    With one matrix for all rows a party multiplies the rows of its slices only: two thirds of one product in all.
+    """
+    kernels, ring = party.kernels, x.ring
+    cut, shape = widths(ring, x.frac + scale, frac, ring), product_shape(x.shape, matrix.shape)
+    weight = encode(matrix, ring, scale).to(x.parts[0].device)
+    if cut.local:
+        return rescale(x.local(lambda t: kernels.matmul(t, weight, ring)).with_frac(x.frac + scale), frac)
+    shared_rows = weight.ndim == 2 and shape.numel() > 0
+    columns = shape[-1] if shared_rows else shape.numel()
+
+    def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
+        parts = [x.parts[i] for i in which]
+        first = start // columns if shared_rows else 0
+        if shared_rows:
+            parts = [p.reshape(-1, p.shape[-1])[first : -(-stop // columns)] for p in parts]
+        product = kernels.matmul(ring.reduce(_total(parts)), weight, ring).reshape(-1)
+        return product[start - first * columns : stop - first * columns]
+
+    return (yield from truncate.linear(party, piece, shape, cut, frac))
+
+
+def product_shape(x: torch.Size, y: torch.Size) -> torch.Size:
+    """Shape of a batched matrix product."""
+    if len(x) < 2 or len(y) < 2 or x[-1] != y[-2]:
+        raise ValueError(f"no matrix product of shapes {tuple(x)} and {tuple(y)}")
+    return torch.Size((*broadcast(x[:-2], y[:-2]), x[-2], y[-1]))
+
+
+def conv_public(party: Party, x: Shared, w: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:
+    """Convolution with a public real kernel; messages per output element: `fused.truncate_shared`."""
+    kernel = encode(w, x.ring, scale).to(x.parts[0].device)
+    whole = x.local(lambda t: convolve(party.kernels, t, kernel, geometry, x.ring)).with_frac(x.frac + scale)
+    settled = yield from truncate.shared(party, whole, min(frac, whole.frac), x.ring)
+    return rescale(settled, frac)

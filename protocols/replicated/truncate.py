@@ -1,0 +1,87 @@
+"""Truncation of products and of shared values: which protocol serves which widths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+from hush.protocols.replicated import fused, zero
+from hush.protocols.replicated.linear import add_at_zero, coarser
+from hush.protocols.replicated.party import Party
+from hush.protocols.replicated.widths import Widths
+
+Parts = tuple[Tensor, Tensor]
+
+
+def product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
+    """Parts of z/2^f in the output ring from local products z_i.
+
+    k' > k-f: two rounds, `fused.truncate_product`. k' <= k-f: one round, `narrow_product`; f = 0 is exact there.
+    """
+    if widths.local:
+        return (yield from narrow_product(party, z, widths))
+    return (yield from fused.truncate_product(party, z, widths))
+
+
+def narrow_product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
+    """Truncation of a product into a ring of k' <= k-f bits.
+
+    1. P0 adds the constant 3 * 2^(f-1) (none if f = 0); every party shifts its z_i right by f and reduces it mod 2^k'.
+    2. Reshare.
+
+    The carries of the dropped bits are 0, 1 or 2, and the constant centres them: the result is round(z/2^f) - 1, 0 or
+    + 1 (at most 1.5 units from z/2^f, mean 0), for any quotient that fits k' bits, with no failure at random; exact if
+    f = 0. Views: party i sees x_{i+1}, masked. Leakage: the last unit depends on low bits of z_i, which party i knows.
+    Rounds 1; bits 3k' an element in all.
+    """
+    if party.index == 0:
+        z = widths.ring.reduce(z + centring(widths.shift)) if widths.shift else z
+    shifted = widths.out.reduce(widths.ring.shift_right(z, widths.shift))
+    return (yield from zero.reshare(party, shifted, widths.out))
+
+
+def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
+    """x at the coarser scale `frac` in a ring: local where the ring is narrow enough, else `fused.truncate_shared`."""
+    coarser(x, frac)
+    if frac == x.frac and ring == x.ring:
+        return x
+    widths = Widths(x.ring, ring, x.frac - frac)
+    if widths.local:
+        return narrow_shared(x, widths, zero_part(party.index))
+
+    def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
+        terms = [x.parts[i].reshape(-1)[start:stop] for i in which]
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    return (yield from linear(party, piece, x.shape, widths, frac))
+
+
+def linear(party: Party, piece: fused.Piece, shape: torch.Size, widths: Widths, frac: int) -> Step[Shared]:
+    """Truncation of a shared value that is given by its pieces; `frac` is the scale after it."""
+    first, second, _ = yield from fused.truncate_shared(party, piece, shape.numel(), widths)
+    return Shared((first.reshape(shape), second.reshape(shape)), frac, widths.out)
+
+
+def narrow_shared(x: Shared, widths: Widths, zeroth: int | None) -> Shared:
+    """Truncation of a shared value into a ring of k' <= k-f bits: local, since both holders of x_i shift it alike.
+
+    Error and leakage as `narrow_product`; rounds 0. `zeroth`: which part is component 0 (None: neither).
+    """
+    centred = add_at_zero(x, centring(widths.shift), zeroth) if widths.shift else x
+    moved = centred.local(lambda t: widths.out.reduce(x.ring.shift_right(t, widths.shift)))
+    return replace(moved, frac=x.frac - widths.shift, ring=widths.out)
+
+
+def centring(shift: int) -> int:
+    """1.5 units of the last place after the shift."""
+    return 3 << (shift - 1)
+
+
+def zero_part(index: int) -> int | None:
+    """Which part of party `index` is component 0: party 0's first, party 2's second, none at party 1."""
+    return (0, None, 1)[index]
