@@ -1,0 +1,75 @@
+"""GELU on shares: x/2 plus an even polynomial in the middle, 0 and x outside; PUMA's pieces beside it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch.nn.functional as F
+
+from hush.mpc.functions.declare import declare
+from hush.mpc.functions.piecewise import below, rectified
+from hush.mpc.functions.polynomial import even
+from hush.mpc.protocol import Protocol
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step, together
+
+_CUT = 3.7
+_SPAN = 4.0
+# gelu(x) - x/2 as a polynomial in w = 2 (x/4)^2 - 1, minimax on |x| <= 3.72; from benchmarks/fit_polynomials.py
+_ERF = (1.40798553, 0.73329001, -0.23963392, 0.14814126, -0.0538254, 0.10213746, -0.13056883)
+_TANH = (1.40847443, 0.73294402, -0.24169886, 0.15089629, -0.05045907, 0.09888009, -0.13317998)
+
+
+@declare("gelu", domain=(-64.0, 64.0), error=6e-4, outside="as inside for every |x| <= bound", reference=F.gelu)
+def gelu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """x Phi(x): 0 below -3.7, x above 3.7, between them x/2 and an even polynomial of degree 12."""
+    middle = even(p.unchecked(), x, _ERF, span=_SPAN)
+    return (yield from rectified(p, x, middle, cut=_CUT, bound=bound))
+
+
+@declare(
+    "gelu_tanh",
+    domain=(-64.0, 64.0),
+    error=6e-4,
+    outside="as inside for every |x| <= bound",
+    reference=partial(F.gelu, approximate="tanh"),
+)
+def gelu_tanh(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as `gelu`."""
+    middle = even(p.unchecked(), x, _TANH, span=_SPAN)
+    return (yield from rectified(p, x, middle, cut=_CUT, bound=bound))
+
+
+_DETAIL = 28  # fraction bits of the published coefficients
+_F0 = (-0.5054031199708174, -0.42226581151983866, -0.11807612951181953, -0.011034134030615728)
+_F1 = (0.008526321541038084, 0.5, 0.3603292692789629, -0.037688200365904236, 0.0018067462606141187)
+
+
+@declare(
+    "gelu (PUMA)",
+    domain=(-64.0, 64.0),
+    error=0.0201,
+    outside="as inside for every |x| <= bound",
+    reference=F.gelu,
+    paper="PUMA, arXiv 2307.12533, section 4.1",
+)
+def gelu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """0 (x < -4), F0 (x < -1.95), F1 (x <= 3), x: three comparisons, four products, two truncations, three selects."""
+    (a, b, c), (f0, f1) = yield from together(
+        together(below(p, x, -4.0, bound=bound), below(p, x, -1.95, bound=bound), below(p, x, 3.0, bound=bound)),
+        _pieces(p.unchecked(), x),
+    )
+    parts = yield from together(p.select(p.xor(a, b), f0), p.select(p.xor(b, c), f1), p.select(p.invert(c), x))
+    return p.add(p.add(parts[0], parts[1]), parts[2])
+
+
+def _pieces(p: Protocol, x: Shared) -> Step[tuple[Shared, Shared]]:
+    x2 = yield from p.mul(x, x, frac=x.frac)
+    x3, x4 = yield from together(p.mul(x2, x, frac=x.frac), p.mul(x2, x2, frac=x.frac))
+    x6 = yield from p.mul(x2, x4, frac=x.frac)
+    return (
+        yield from together(
+            p.combine([x, x2, x3], _F0[1:], _F0[0], frac=x.frac, scale=_DETAIL),
+            p.combine([x, x2, x4, x6], _F1[1:], _F1[0], frac=x.frac, scale=_DETAIL),
+        )
+    )

@@ -1,0 +1,56 @@
+"""SiLU on shares: x/2 plus an even polynomial in the middle, 0 and x outside; PUMA's pieces beside it."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+
+from hush.mpc.functions.declare import declare
+from hush.mpc.functions.piecewise import below, rectified
+from hush.mpc.functions.polynomial import even
+from hush.mpc.protocol import Protocol
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step, together
+
+_CUT, _SPAN = 6.5, 8.0
+_EVEN = (2.81483028, 1.4145017, -0.72981209, 0.62905622, 2.4519304, 2.48573309)
+
+
+@declare("silu", domain=(-64.0, 64.0), error=0.0105, outside="as inside for every |x| <= bound", reference=F.silu)
+def silu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """x sigmoid(x): 0 below -6.5, x above 6.5, between them x/2 and an even polynomial of degree 10."""
+    return (yield from rectified(p, x, even(p.unchecked(), x, _EVEN, span=_SPAN), cut=_CUT, bound=bound))
+
+
+_DETAIL = 28  # fraction bits of the published coefficients
+_LOW = (-0.3067541139982155, -0.0819767021525476, -0.0055465625580307)
+_MIDDLE = (0.0085064025895951, 0.5, 0.2281430841728270, -0.011113046708173, 0.0002743776353465)
+
+
+@declare(
+    "silu (PUMA)",
+    domain=(-64.0, 64.0),
+    error=0.0722,
+    outside="as inside for every |x| <= bound",
+    reference=F.silu,
+    paper="PUMA, arXiv 2307.12533, appendix",
+)
+def silu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """0 (x < -8), a quadratic (x < -4), an even sextic (x <= 4), x: three comparisons, products and selects."""
+    (a, b, c), (low, middle) = yield from together(
+        together(below(p, x, -8.0, bound=bound), below(p, x, -4.0, bound=bound), below(p, x, 4.0, bound=bound)),
+        _pieces(p.unchecked(), x),
+    )
+    parts = yield from together(p.select(p.xor(a, b), low), p.select(p.xor(b, c), middle), p.select(p.invert(c), x))
+    return p.add(p.add(parts[0], parts[1]), parts[2])
+
+
+def _pieces(p: Protocol, x: Shared) -> Step[tuple[Shared, Shared]]:
+    x2 = yield from p.mul(x, x, frac=x.frac)
+    x4 = yield from p.mul(x2, x2, frac=x.frac)
+    x6 = yield from p.mul(x2, x4, frac=x.frac)
+    return (
+        yield from together(
+            p.combine([x, x2], _LOW[1:], _LOW[0], frac=x.frac, scale=_DETAIL),
+            p.combine([x, x2, x4, x6], _MIDDLE[1:], _MIDDLE[0], frac=x.frac, scale=_DETAIL),
+        )
+    )
