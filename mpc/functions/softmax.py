@@ -1,0 +1,119 @@
+"""Softmax over the last dimension, with public or secret additive masks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hush.mpc.functions.declare import Elementwise
+from hush.mpc.functions.exp import exp_nonpositive, exp_puma
+from hush.mpc.functions.log import log
+from hush.mpc.functions.masks import Rows, Whole, settle
+from hush.mpc.functions.reciprocal import reciprocal
+from hush.mpc.protocol import Protocol
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+
+EXP: dict[str, Elementwise] = {"default": exp_nonpositive, "puma": exp_puma}
+ROOM = 0.45
+"""How far the tournament's result may lie below the true maximum: the default exp is good up to 0.5 above 0."""
+SILENT = 16.0
+"""A score this far below its row's maximum has exp exactly 0 in every set (they cut at -14)."""
+FLOOR = -(2.0**24)
+"""What log_softmax gives for entries that an infinite mask takes out."""
+SPARE_BITS = 4
+"""Fraction bits of 1/sum beyond the result's: a flat row of n entries sums to 1 within n 2^-23."""
+
+
+def softmax(
+    p: Protocol, x: Shared, *, bound: float, approx: str = "default", mask: Tensor | None = None
+) -> Step[Shared]:
+    """softmax(x + mask) over the last dimension, at x.frac, for |x| <= bound and a public additive (or boolean) mask.
+
+    m = row maximum by a tournament, e = exp(x - m), e / sum(e) with one reciprocal a row.
+    Error: see `SOFTMAX_ERROR`; rows sum to 1 within 2^-12 (n up to 2048).
+    Masks: -1e4, -1e9, finfo.min and -inf all mean "not there" where they lie more than 2*bound + 16 below their
+    row's largest entry: the result is exactly 0 there, and work is spent on the other entries only. Smaller masks
+    (-100, ALiBi, relative position biases) are added as they are. A row masked everywhere alike gives the softmax of
+    its scores. A SECRET mask is part of x: add it before, with a bound that covers it (encoding saturates at 2^26 for
+    f=18); a row that it masks everywhere gives the softmax of the scores too.
+    Outside: undefined where |x| exceeds the bound.
+    Per row of n entries: n-1 comparisons and selects, n exp, n truncated products, one reciprocal.
+    """
+    masked = _Masked.of(x.shape, mask, bound)
+    _, powers, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
+    longest, puma = masked.rows.longest, approx == "puma"
+    inverse = yield from reciprocal(
+        p, total, bound=1.75 * longest, floor=0.75, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx
+    )
+    shares = yield from p.mul(powers, masked.rows.spread(inverse), frac=x.frac)
+    return masked.rows.scatter(shares).reshape(*x.shape)
+
+
+def log_softmax(
+    p: Protocol, x: Shared, *, bound: float, approx: str = "default", mask: Tensor | None = None
+) -> Step[Shared]:
+    """log(softmax(x + mask)) over the last dimension, at x.frac: x + mask - (m + log sum exp(x + mask - m)).
+
+    Domain and masks as `softmax`; entries that are masked out come back as the mask itself below the row's log sum, cut
+    at -2^24. Error: the relative error of the sum, at most that of `softmax` times n, and 4e-6.
+    """
+    masked = _Masked.of(x.shape, mask, bound)
+    m, _, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
+    spread = yield from log(p, total, bound=1.75 * masked.rows.longest, floor=0.75)
+    level = masked.rows.per_row(p.add(m, spread), x.shape)
+    return p.sub(x if masked.mask is None else p.add_public(x, masked.mask.clamp(min=FLOOR)), level)
+
+
+def _exponentials(p: Protocol, x: Shared, masked: _Masked, approx: str) -> Step[tuple[Shared, Shared, Shared]]:
+    """(m, exp(x - m), its sums), m each row's maximum or at most ROOM less."""
+    rows = masked.rows
+    drop = 0 if approx == "puma" else tolerance(x.frac, rows.longest)
+    m = yield from rows.maximum(p, x, bound=masked.range / 2, drop=drop)
+    powers = yield from EXP[approx](p, p.sub(x, rows.spread(m)), bound=masked.range + 1.0)
+    return m, powers, rows.sum(powers)
+
+
+def tolerance(frac: int, entries: int) -> int:
+    """The low bits that a tournament of so many entries may ignore to miss the maximum by at most ROOM."""
+    levels = max(1, math.ceil(math.log2(entries)))
+    return max(0, frac + math.floor(math.log2(ROOM / levels)))
+
+
+class _Masked:
+    """A public mask settled against the scores' bound: the rows it leaves, what it adds, how far scores then differ."""
+
+    __slots__ = ("mask", "offset", "range", "rows")
+
+    def __init__(self, rows: Rows | Whole, mask: Tensor | None, offset: Tensor | None, bound: float) -> None:
+        self.rows, self.mask, self.offset = rows, mask, offset
+        self.range = 2 * bound + (0.0 if offset is None else float(offset.abs().max()))
+
+    @classmethod
+    def of(cls, shape: torch.Size, mask: Tensor | None, bound: float) -> _Masked:
+        """Split the mask into entries that cannot count and offsets of those that can."""
+        if mask is None:
+            return cls(Whole(shape[-1]), None, None, bound)
+        tail, own = _varying(shape, mask)
+        soft = settle(mask.reshape(own)).expand(tail)
+        keep = soft >= -(2 * bound + SILENT)
+        if bool(keep.all()):
+            return cls(Whole(shape[-1]), soft, soft, bound)
+        rows = Rows.of(keep)
+        return cls(rows, soft, soft.reshape(-1)[rows.kept], bound)
+
+    def enter(self, p: Protocol, x: Shared) -> Shared:
+        """The entries that count, with their offsets."""
+        entries = self.rows.gather(x)
+        return entries if self.offset is None else p.add_public(entries, self.offset)
+
+
+def _varying(shape: torch.Size, mask: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The sizes, in the scores and in the mask, of the dimensions from the first that the mask varies over."""
+    own = (1,) * (len(shape) - mask.ndim) + tuple(mask.shape)
+    if len(own) != len(shape) or any(m not in (1, s) for m, s in zip(own, shape, strict=True)):
+        raise ValueError(f"a mask of shape {tuple(mask.shape)} does not broadcast to scores of shape {tuple(shape)}")
+    lead = next((i for i, m in enumerate(own[:-1]) if m != 1), len(shape) - 1)
+    return tuple(shape[lead:]), own[lead:]
