@@ -7,6 +7,7 @@ yields messages; results are meta tensors of the right shape, ring and scale.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,12 +15,18 @@ from torch import Tensor
 from hush.mpc.cost import Traffic
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import Ring
-from hush.mpc.secret import Shared
-from hush.mpc.step import Step
-from hush.protocols.replicated import costs, linear
+from hush.mpc.secret import Shared, SharedBits, words
+from hush.mpc.step import Step, together
+from hush.protocols.replicated import boolean, costs, costs_bits, linear
+from hush.protocols.replicated.costs import Rounds
+from hush.protocols.replicated.exact import mask_owner, wide
 from hush.protocols.replicated.local import LocalPrimitives
 from hush.protocols.replicated.products import operands, widths
 from hush.protocols.replicated.public import product_shape, same
+from hush.protocols.replicated.rotation import slices
+from hush.protocols.replicated.widths import Widths
+
+T = TypeVar("T")
 
 
 def send(rounds: Iterable[Traffic]) -> Step[None]:
@@ -31,6 +38,13 @@ def meta(shape: Sequence[int], frac: int, ring: Ring) -> Shared:
     """A secret without data."""
     part = torch.empty(tuple(shape), dtype=ring.dtype, device="meta")
     return Shared((part, part), frac, ring)
+
+
+def meta_bits(shape: Sequence[int], planes: int) -> SharedBits:
+    """Secret bits without data."""
+    size = torch.Size(shape)
+    part = torch.empty((planes, words(size.numel())), dtype=torch.int64, device="meta")
+    return SharedBits((part, part), size)
 
 
 def conv_shape(x: torch.Size, w: torch.Size, geometry: ConvShape) -> torch.Size:
@@ -61,14 +75,14 @@ class ReplicatedCost(LocalPrimitives):
         """A product of secrets of an output shape: `costs.product`."""
         operands(x, y)
         result = meta(shape, self._frac(frac), out or x.ring)
-        yield from costs.product(result.numel, widths(x.ring, x.frac + y.frac, result.frac, result.ring))
-        return result
+        cut = widths(x.ring, x.frac + y.frac, result.frac, result.ring)
+        return self._with(result, costs.product(result.numel, cut))
 
     def _public(self, shape: Sequence[int], x: Shared, frac: int | None, scale: int | None) -> Step[Shared]:
         """A product with a public value: `costs.shared`."""
         result = meta(shape, self._frac(frac), x.ring)
-        yield from costs.shared(result.numel, widths(x.ring, x.frac + self._frac(scale), result.frac, x.ring))
-        return result
+        cut = widths(x.ring, x.frac + self._frac(scale), result.frac, x.ring)
+        return self._with(result, costs.shared(result.numel, cut))
 
     def mul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
         """As `products.mul`."""
@@ -115,13 +129,66 @@ class ReplicatedCost(LocalPrimitives):
         return self._public(linear.broadcast(*(x.shape for x in xs), *values), first, frac, scale)
 
     def truncate(self, x: Shared, frac: int, *, ring: Ring | None = None, exact: bool = False) -> Step[Shared]:
-        """As `truncate.shared`."""
+        """As `truncate.shared` or `exact.shared`."""
         linear.coarser(x, frac)
-        result = meta(x.shape, frac, ring or x.ring)
-        yield from costs.shared(x.numel, widths(x.ring, x.frac, frac, result.ring))
+        out = ring or x.ring
+        cut = widths(x.ring, x.frac, frac, out)
+        if exact and cut.shift:
+            return self._exact(x, frac, cut)
+        return self._with(meta(x.shape, frac, out), costs.shared(x.numel, cut))
+
+    def _exact(self, x: Shared, frac: int, cut: Widths) -> Step[Shared]:
+        yield from costs.shared(x.numel, wide(cut))
+        yield from together(
+            *(send(costs_bits.exceeds(s.numel, cut.shift, mask_owner(s.rotation))) for s in slices(x.numel))
+        )
+        yield from costs_bits.from_bits(x.numel, 1, cut.out)
+        return meta(x.shape, frac, cut.out)
+
+    def _with(self, result: T, rounds: Rounds) -> Step[T]:
+        yield from rounds
         return result
+
+    # ------------------------------------------------------------------ bits
+    def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
+        """As `compare.negative`."""
+        return self._with(meta_bits(x.shape, 1), costs_bits.negative(x.numel, x.ring, x.frac, bound, drop))
+
+    def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
+        """As `compare.is_zero`."""
+        return self._with(meta_bits(x.shape, 1), costs_bits.is_zero(x.numel, x.ring, x.frac, bound))
+
+    def to_bits(self, x: Shared, *, planes: int) -> Step[SharedBits]:
+        """As `convert.to_bits`."""
+        return self._with(meta_bits(x.shape, planes), costs_bits.to_bits(x.numel, planes))
+
+    def xor(self, a: SharedBits, b: SharedBits) -> SharedBits:
+        """As `boolean.xor`."""
+        return boolean.xor(a, b)
+
+    def invert(self, a: SharedBits) -> SharedBits:
+        """As `boolean.invert`."""
+        return a
+
+    def both(self, a: SharedBits, b: SharedBits) -> Step[SharedBits]:
+        """As `boolean.both`."""
+        result = boolean.xor(a, b)
+        return self._with(result, costs_bits.both(result.numel, result.planes))
+
+    def from_bits(self, a: SharedBits, *, ring: Ring | None = None) -> Step[Shared]:
+        """As `convert.from_bits`."""
+        out = ring or self.ring
+        return self._with(meta((a.planes, *a.shape), 0, out), costs_bits.from_bits(a.numel, a.planes, out))
+
+    def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
+        """As `convert.select`."""
+        return self._with(meta(x.shape, x.frac, x.ring), costs_bits.select(x.numel, x.ring))
+
+    # ------------------------------------------------------------------ order of elements
+    def shuffle(self, x: Shared) -> Step[Shared]:
+        """As `shuffle.shuffle`."""
+        return self._with(meta(x.shape, x.frac, x.ring), costs_bits.shuffle(x.numel, x.ring))
 
     def open(self, x: Shared) -> Step[Tensor]:
         """As `opening.open_all`."""
-        yield from costs.open_all(x.numel, x.ring)
-        return x.parts[0]
+        return self._with(x.parts[0], costs.open_all(x.numel, x.ring))

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import RING64, Ring
-from hush.mpc.secret import Shared
+from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import opening, products, public, truncate
+from hush.protocols.replicated import boolean, compare, convert, opening, products, public, truncate
+from hush.protocols.replicated import exact as exactly
+from hush.protocols.replicated import shuffle as shuffling
 from hush.protocols.replicated.cost import ReplicatedCost
 from hush.protocols.replicated.local import LocalPrimitives
 from hush.protocols.replicated.party import Party
@@ -77,8 +79,47 @@ class Replicated(LocalPrimitives):
         return public.combine(self.party, xs, factors, bias, self._frac(frac), self._frac(scale))
 
     def truncate(self, x: Shared, frac: int, *, ring: Ring | None = None, exact: bool = False) -> Step[Shared]:
-        """`truncate.shared`."""
-        return truncate.shared(self.party, x, frac, ring or x.ring)
+        """`truncate.shared`, or `exact.shared`."""
+        step = exactly.shared if exact else truncate.shared
+        return step(self.party, x, frac, ring or x.ring)
+
+    # ------------------------------------------------------------------ bits
+    def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
+        """`compare.negative`."""
+        return compare.negative(self.party, x, bound=bound, drop=drop)
+
+    def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
+        """`compare.is_zero`."""
+        return compare.is_zero(self.party, x, bound=bound)
+
+    def to_bits(self, x: Shared, *, planes: int) -> Step[SharedBits]:
+        """`convert.to_bits`."""
+        return convert.to_bits(self.party, x, planes=planes)
+
+    def xor(self, a: SharedBits, b: SharedBits) -> SharedBits:
+        """`boolean.xor`."""
+        return boolean.xor(a, b)
+
+    def invert(self, a: SharedBits) -> SharedBits:
+        """`boolean.invert`."""
+        return boolean.invert(self.party, a)
+
+    def both(self, a: SharedBits, b: SharedBits) -> Step[SharedBits]:
+        """`boolean.both`."""
+        return boolean.both(self.party, a, b)
+
+    def from_bits(self, a: SharedBits, *, ring: Ring | None = None) -> Step[Shared]:
+        """`convert.from_bits`."""
+        return convert.from_bits(self.party, a, ring or self.ring)
+
+    def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
+        """`convert.select`."""
+        return convert.select(self.party, bit, x)
+
+    # ------------------------------------------------------------------ order of elements
+    def shuffle(self, x: Shared) -> Step[Shared]:
+        """`shuffle.shuffle`."""
+        return shuffling.shuffle(self.party, x)
 
     def open(self, x: Shared) -> Step[Tensor]:
         """`opening.open_all`."""

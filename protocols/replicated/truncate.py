@@ -54,11 +54,18 @@ def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
     if widths.local:
         return narrow_shared(x, widths, zero_part(party.index))
 
+    return (yield from linear(party, pieces(x), x.shape, widths, frac))
+
+
+def pieces(x: Shared) -> fused.Piece:
+    """A shared tensor as what `fused.truncate_shared` asks for."""
+    flat = [part.reshape(-1) for part in x.parts]
+
     def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
-        terms = [x.parts[i].reshape(-1)[start:stop] for i in which]
+        terms = [flat[i][start:stop] for i in which]
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
-    return (yield from linear(party, piece, x.shape, widths, frac))
+    return piece
 
 
 def linear(party: Party, piece: fused.Piece, shape: torch.Size, widths: Widths, frac: int) -> Step[Shared]:
