@@ -13,16 +13,22 @@ from hush.mpc.functions.log import log
 from hush.mpc.functions.masks import Rows, Whole, settle
 from hush.mpc.functions.reciprocal import reciprocal
 from hush.mpc.protocol import Protocol
+from hush.mpc.ring import RING32
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 EXP: dict[str, Elementwise] = {"default": exp_nonpositive, "puma": exp_puma}
-ROOM = 0.45
-"""How far the tournament's result may lie below the true maximum: the default exp is good up to 0.5 above 0."""
+COARSE_FRAC = 2
+"""Fraction bits of the scores that a maximum is sought among: rounding moves each by at most 1.5 * 2^-2."""
+ROOM = 0.375
+"""How far the number that is subtracted may lie from the row's maximum: the default exp is good up to 0.5 above 0."""
+LEAST, MOST = 0.65, 1.5
+"""exp(-ROOM) and exp(ROOM), with the error of exp: a row of n entries sums to LEAST .. MOST * n."""
 SILENT = 16.0
 """A score this far below its row's maximum has exp exactly 0 in every set (they cut at -14)."""
 FLOOR = -(2.0**24)
 """What log_softmax gives for entries that an infinite mask takes out."""
+_LIFT = 2  # bits by which the maximum is raised, for a truncation that widens it and takes them off again
 SPARE_BITS = 4
 """Fraction bits of 1/sum beyond the result's: a flat row of n entries sums to 1 within n 2^-23."""
 
@@ -32,7 +38,8 @@ def softmax(
 ) -> Step[Shared]:
     """softmax(x + mask) over the last dimension, at x.frac, for |x| <= bound and a public additive (or boolean) mask.
 
-    m = row maximum by a tournament, e = exp(x - m), e / sum(e) with one reciprocal a row.
+    m = row maximum, to within ROOM, by a tournament on coarse scores in Z_2^32 (the narrowing is local); e = exp(x - m);
+    e / sum(e) with one reciprocal a row. `puma`: the exact maximum, PUMA's exp and reciprocal.
     Error: see `SOFTMAX_ERROR`; rows sum to 1 within 2^-12 (n up to 2048).
     Masks: -1e4, -1e9, finfo.min and -inf all mean "not there" where they lie more than 2*bound + 16 below their
     row's largest entry: the result is exactly 0 there, and work is spent on the other entries only. Smaller masks
@@ -46,7 +53,7 @@ def softmax(
     _, powers, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
     longest, puma = masked.rows.longest, approx == "puma"
     inverse = yield from reciprocal(
-        p, total, bound=1.75 * longest, floor=0.75, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx
+        p, total, bound=MOST * longest, floor=LEAST, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx
     )
     shares = yield from p.mul(powers, masked.rows.spread(inverse), frac=x.frac)
     return masked.rows.scatter(shares).reshape(*x.shape)
@@ -62,18 +69,34 @@ def log_softmax(
     """
     masked = _Masked.of(x.shape, mask, bound)
     m, _, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
-    spread = yield from log(p, total, bound=1.75 * masked.rows.longest, floor=0.75)
+    spread = yield from log(p, total, bound=MOST * masked.rows.longest, floor=LEAST)
     level = masked.rows.per_row(p.add(m, spread), x.shape)
     return p.sub(x if masked.mask is None else p.add_public(x, masked.mask.clamp(min=FLOOR)), level)
 
 
 def _exponentials(p: Protocol, x: Shared, masked: _Masked, approx: str) -> Step[tuple[Shared, Shared, Shared]]:
-    """(m, exp(x - m), its sums), m each row's maximum or at most ROOM less."""
+    """(m, exp(x - m), its sums), m each row's maximum, to within ROOM (exactly, for `puma`)."""
     rows = masked.rows
-    drop = 0 if approx == "puma" else tolerance(x.frac, rows.longest)
-    m = yield from rows.maximum(p, x, bound=masked.range / 2, drop=drop)
+    m = yield from _pivot(p, x, masked, exact=approx == "puma")
     powers = yield from EXP[approx](p, p.sub(x, rows.spread(m)), bound=masked.range + 1.0)
     return m, powers, rows.sum(powers)
+
+
+def _pivot(p: Protocol, x: Shared, masked: _Masked, *, exact: bool) -> Step[Shared]:
+    """Each row's maximum, or a number within ROOM of it.
+
+    The scores' coarse form in Z_2^32 costs nothing to make and halves the selections; what is found is widened, one
+    element a row. Scores too large for it (a secret mask's) stay in 2^64, and comparisons drop low bits instead.
+    """
+    rows, largest = masked.rows, masked.range / 2 + 1.0
+    shift = x.frac - COARSE_FRAC
+    if exact or shift < 0 or x.ring.bits - shift < RING32.bits or math.log2(largest) + COARSE_FRAC + _LIFT > 29:
+        drop = 0 if exact else tolerance(x.frac, rows.longest)
+        return (yield from rows.maximum(p, x, bound=masked.range / 2, drop=drop))
+    coarse = yield from p.truncate(x, COARSE_FRAC, ring=RING32)
+    found = yield from rows.maximum(p, coarse, bound=largest, drop=0)
+    wide = yield from p.truncate(p.rescale(found, COARSE_FRAC + _LIFT), COARSE_FRAC, ring=x.ring)
+    return p.rescale(wide, x.frac)
 
 
 def tolerance(frac: int, entries: int) -> int:
