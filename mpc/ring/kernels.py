@@ -38,6 +38,18 @@ class Kernels(Protocol):
     ) -> Tensor:
         """1-D or 2-D convolution: x [N, C, *space], w [O, C/groups, *kernel]."""
 
+    def cross_conv(
+        self,
+        x: tuple[Tensor, Tensor],
+        w: tuple[Tensor, Tensor],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """conv(x0, w0 + w1) + conv(x1, w0): a party's part of a replicated convolution."""
+
     def to_planes(self, x: Tensor, planes: int, ring: Ring, shift: int = 0) -> Tensor:
         """Bits shift .. shift+planes-1 of every element (as an unsigned ring element), bit-sliced."""
 

@@ -91,6 +91,20 @@ class TorchKernels:
         kernel = w.reshape(groups, w.shape[0] // groups, -1)
         return self.matmul(kernel, flat, ring).reshape(x.shape[0], w.shape[0], *out)
 
+    def cross_conv(
+        self,
+        x: tuple[Tensor, Tensor],
+        w: tuple[Tensor, Tensor],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """conv(x0, w0 + w1) + conv(x1, w0)."""
+        first = self.conv(x[0], w[0] + w[1], stride, padding, dilation, groups, ring)
+        return ring.reduce(first + self.conv(x[1], w[0], stride, padding, dilation, groups, ring))
+
     def to_planes(self, x: Tensor, planes: int, ring: Ring, shift: int = 0) -> Tensor:
         """Bit slices [planes, words]; bits at and above the ring's width, and past the last element, are 0."""
         flat = torch.nn.functional.pad(x.reshape(-1).to(torch.int64), (0, -x.numel() % WORD)).view(-1, WORD)

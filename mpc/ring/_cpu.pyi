@@ -1,0 +1,49 @@
+"""The C++ kernels (native/module.cpp). Arrays are int64 or int32 and are not copied; `out` is written.
+
+ValueError: operands that do not fit each other, or an instruction set that this CPU lacks.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.signedinteger[Any]]
+
+def supported() -> list[str]:
+    """The instruction sets of this CPU that have kernels, best first, of: avx512, avx2, portable."""
+
+class Kernels:
+    """The kernels of one instruction set."""
+
+    def __init__(self, isa: str) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def matmul(self, x0: Ints, x1: Ints | None, y0: Ints, y1: Ints | None, out: Ints, threads: int) -> None:
+        """out = x0 @ y0, or x0 @ (y0 + y1) + x1 @ y0; [batch, m, k] and [batch, k, n] of any strides."""
+
+    def conv(
+        self,
+        x0: Ints,
+        x1: Ints | None,
+        w0: Ints,
+        w1: Ints | None,
+        out: Ints,
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+        threads: int,
+    ) -> None:
+        """Convolution of a padded x [n, c, h, w] with w [o, c/groups, kh, kw]; pairs as in matmul."""
+
+    def cross_mul(self, x0: Ints, x1: Ints, y0: Ints, y1: Ints, out: Ints) -> None:
+        """out = x0 * (y0 + y1) + x1 * y0; one shape, innermost strides 0 or 1."""
+
+    def to_planes(self, elements: Ints, out: Ints, shift: int) -> None:
+        """out [count, words] = bits shift .. shift + count - 1 of elements [n]."""
+
+    def from_planes(self, planes: Ints, out: Ints) -> None:
+        """out [n] = the numbers whose bits are planes [count, words]."""
+
+    def spread(self, planes: Ints, out: Ints) -> None:
+        """out [count, n] = every bit as 0 or 1."""
