@@ -75,6 +75,11 @@ class Protocol(ABC):
     def rescale(self, x: Shared, frac: int) -> Shared:
         """The same value at a finer scale (frac >= x.frac), exact."""
 
+    def wrap(self, x: Shared) -> Shared:
+        """x modulo 2^(k - x.frac), in [-2^(k-1), 2^(k-1)) units. Nothing to do in a ring, where values are wrapped already;
+        a protocol whose elements do not wrap does it here (periodic functions need it)."""
+        return x
+
     @abstractmethod
     def matmul_int(self, x: Shared, matrix: Tensor) -> Shared:
         """x @ matrix for a public INTEGER matrix, exact (pooling, one-hot to value)."""

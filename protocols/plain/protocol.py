@@ -35,6 +35,11 @@ class Plain(SingleProcess):
         real = torch.as_tensor(value, dtype=torch.float64).detach()
         return torch.nan_to_num(real, nan=0.0, posinf=top, neginf=-top).clamp(-top, top) * 2.0**frac
 
+    def wrap(self, x: Shared) -> Shared:
+        """The value that the ring of this width would hold, unrounded."""
+        period = 2.0**x.ring.bits
+        return x.local(lambda t: t - period * torch.floor(t / period + 0.5))
+
     def _product(self, op: Bilinear, x: Shared, y: Shared) -> Product:
         element = op.real(x.parts[0], y.parts[0])
         return Product(Shared((element,), x.frac + y.frac, x.ring), 0.0, lambda: element)
