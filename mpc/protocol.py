@@ -76,8 +76,8 @@ class Protocol(ABC):
         """The same value at a finer scale (frac >= x.frac), exact."""
 
     def wrap(self, x: Shared) -> Shared:
-        """x modulo 2^(k - x.frac), in [-2^(k-1), 2^(k-1)) units. Nothing to do in a ring, where values are wrapped already;
-        a protocol whose elements do not wrap does it here (periodic functions need it)."""
+        """x modulo 2^(k - x.frac), in [-2^(k-1), 2^(k-1)) units, for periodic functions. Nothing to do in a ring; a
+        protocol whose elements do not wrap does it here."""
         return x
 
     @abstractmethod
