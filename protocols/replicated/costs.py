@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
+from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
 from hush.protocols.replicated.rotation import slices
 from hush.protocols.replicated.widths import Widths
 from hush.protocols.replicated.wire import size
@@ -65,3 +66,17 @@ def shared(numel: int, widths: Widths) -> Rounds:
         return [Traffic(((k + e, 0), (0, 0), (0, out + e))), Traffic(((0, 0), (0, e), (0, 0)))]
 
     return rotated(numel, formula)
+
+
+def invocation_before() -> Rounds:
+    """`invocation.agree_on_inputs`: one round, a digest to each neighbour."""
+    return [_to_both(DIGEST_BYTES)]
+
+
+def invocation_after() -> Rounds:
+    """`invocation.agree_on_counters`: one round, a position to each neighbour."""
+    return [_to_both(POSITION_BYTES)]
+
+
+def _to_both(count: int) -> Traffic:
+    return Traffic(((count, count), (count, count), (count, count)))
