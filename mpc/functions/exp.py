@@ -7,7 +7,7 @@ import math
 import torch
 
 from hush.mpc.functions.declare import declare
-from hush.mpc.functions.piecewise import below, window
+from hush.mpc.functions.piecewise import below, constant_where, window
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING32
 from hush.mpc.secret import Shared
@@ -84,8 +84,7 @@ def exp(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
         window(p, x, CUT, _TOP, bound=bound), _sixty_fourth_power(p.unchecked(), x)
     )
     kept, saturated = yield from together(p.select(inside, power), p.from_bits(above, ring=x.ring))
-    top = round(math.exp(_TOP) * 2.0**x.frac)
-    return p.add(kept, p.scale(saturated.reshape(*x.shape), top).with_frac(x.frac))
+    return p.add(kept, constant_where(p, saturated, math.exp(_TOP), kept))
 
 
 def _sixty_fourth_power(p: Protocol, x: Shared) -> Step[Shared]:

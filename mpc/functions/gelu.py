@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from hush.mpc.functions.declare import declare
 from hush.mpc.functions.piecewise import below, rectified
-from hush.mpc.functions.polynomial import even
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
 
-_CUT = 3.7
-_SPAN = 4.0
-# gelu(x) - x/2 as a polynomial in w = 2 (x/4)^2 - 1, minimax on |x| <= 3.72; from benchmarks/fit_polynomials.py
-_ERF = (1.40798553, 0.73329001, -0.23963392, 0.14814126, -0.0538254, 0.10213746, -0.13056883)
-_TANH = (1.40847443, 0.73294402, -0.24169886, 0.15089629, -0.05045907, 0.09888009, -0.13317998)
+
+def _quick(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
 
 
 @declare("gelu", domain=(-64.0, 64.0), error=6e-4, outside="as inside for every |x| <= bound", reference=F.gelu)
 def gelu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """x Phi(x): 0 below -3.7, x above 3.7, between them x/2 and an even polynomial of degree 12."""
-    middle = even(p.unchecked(), x, _ERF, span=_SPAN)
-    return (yield from rectified(p, x, middle, cut=_CUT, bound=bound))
+    return (yield from rectified(p, x, "gelu", bound=bound))
 
 
 @declare(
@@ -36,8 +34,19 @@ def gelu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
 )
 def gelu_tanh(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, as `gelu`."""
-    middle = even(p.unchecked(), x, _TANH, span=_SPAN)
-    return (yield from rectified(p, x, middle, cut=_CUT, bound=bound))
+    return (yield from rectified(p, x, "gelu_tanh", bound=bound))
+
+
+@declare(
+    "quick_gelu",
+    domain=(-64.0, 64.0),
+    error=4e-3,
+    outside="as inside for every |x| <= bound",
+    reference=_quick,
+)
+def quick_gelu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """x sigmoid(1.702 x), CLIP's: as `gelu`, cut at 4.2, degree 14."""
+    return (yield from rectified(p, x, "quick_gelu", bound=bound))
 
 
 _DETAIL = 28  # fraction bits of the published coefficients
@@ -51,7 +60,7 @@ _F1 = (0.008526321541038084, 0.5, 0.3603292692789629, -0.037688200365904236, 0.0
     error=0.0201,
     outside="as inside for every |x| <= bound",
     reference=F.gelu,
-    paper="PUMA, arXiv 2307.12533, section 4.1",
+    paper="PUMA, arXiv 2307.12533",
 )
 def gelu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """0 (x < -4), F0 (x < -1.95), F1 (x <= 3), x: three comparisons, four products, two truncations, three selects."""

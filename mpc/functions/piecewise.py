@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+from hush.mpc.functions import coefficients
+from hush.mpc.functions.polynomial import even, odd
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
@@ -28,14 +30,35 @@ def below(p: Protocol, x: Shared, threshold: float, *, bound: float, exact: bool
     return p.negative(p.add_public(x, -threshold), bound=beyond(bound, threshold), drop=drop)
 
 
-def window(p: Protocol, x: Shared, low: float, high: float, *, bound: float) -> Step[tuple[SharedBits, SharedBits]]:
+def window(
+    p: Protocol, x: Shared, low: float, high: float, *, bound: float, exact: bool = False
+) -> Step[tuple[SharedBits, SharedBits]]:
     """([low <= x < high], [high <= x]), in the rounds of one comparison."""
-    under, within = yield from together(below(p, x, low, bound=bound), below(p, x, high, bound=bound))
+    under, within = yield from together(
+        below(p, x, low, bound=bound, exact=exact), below(p, x, high, bound=bound, exact=exact)
+    )
     return p.xor(under, within), p.invert(within)
 
 
-def rectified(p: Protocol, x: Shared, middle: Step[Shared], *, cut: float, bound: float) -> Step[Shared]:
-    """0 below -cut, `middle` (computed in the rounds of the comparisons) between, x above cut."""
+def clamp(p: Protocol, x: Shared, low: float, high: float, *, bound: float) -> Step[Shared]:
+    """min(max(x, low), high), exact: two comparisons, a select, one bit as a number."""
+    inside, above = yield from window(p, x, low, high, bound=bound, exact=True)
+    kept, bits = yield from together(p.select(inside, p.add_public(x, -low)), p.from_bits(above, ring=x.ring))
+    return p.add_public(p.add(kept, constant_where(p, bits, high - low, kept)), low)
+
+
+def constant_where(p: Protocol, bits: Shared, value: float, like: Shared) -> Shared:
+    """value where a bit (as a number) is set, 0 elsewhere; shape and scale of `like`."""
+    return p.scale(bits.reshape(*like.shape), round(value * 2.0**like.frac)).with_frac(like.frac)
+
+
+def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared]:
+    """0 below -cut, x above cut, x/2 and the even polynomial `name` between; the polynomial alone if bound <= cut.
+
+    Two narrow comparisons beside the polynomial, then two selects in the same rounds.
+    """
+    cut = coefficients.CUT[name]
+    middle = even(p.unchecked(), x, coefficients.SYMMETRIC[name], factor=coefficients.FACTOR[name])
     if bound <= cut:
         return (yield from middle)
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
@@ -43,12 +66,15 @@ def rectified(p: Protocol, x: Shared, middle: Step[Shared], *, cut: float, bound
     return p.add(*parts)
 
 
-def saturated(p: Protocol, x: Shared, middle: Step[Shared], *, cut: float, top: float, bound: float) -> Step[Shared]:
-    """-top below -cut, `middle` between, top above cut; `top` times 2^frac is an integer."""
+def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) -> Step[Shared]:
+    """-top below -cut, top above cut, the odd polynomial `name` between; the polynomial alone if bound <= cut.
+
+    Two narrow comparisons beside the polynomial, then a select and a bit as a number in the same rounds.
+    """
+    cut = coefficients.CUT[name]
+    middle = odd(p.unchecked(), x, coefficients.SYMMETRIC[name], factor=coefficients.FACTOR[name])
     if bound <= cut:
         return (yield from middle)
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
-    # -top + top inside + 2 top above
     kept, bits = yield from together(p.select(inside, p.add_public(value, top)), p.from_bits(above, ring=x.ring))
-    beyond_cut = p.scale(bits.reshape(*x.shape), round(2 * top * 2.0**x.frac)).with_frac(x.frac)
-    return p.add_public(p.add(kept, beyond_cut), -top)
+    return p.add_public(p.add(kept, constant_where(p, bits, 2 * top, kept)), -top)

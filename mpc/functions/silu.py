@@ -1,4 +1,4 @@
-"""SiLU on shares: x/2 plus an even polynomial in the middle, 0 and x outside; PUMA's pieces beside it."""
+"""SiLU and softplus on shares: x/2 plus an even polynomial in the middle, 0 and x outside; PUMA's pieces beside it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import torch.nn.functional as F
 
 from hush.mpc.functions.declare import declare
 from hush.mpc.functions.piecewise import below, rectified
-from hush.mpc.functions.polynomial import even
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
 
-_CUT, _SPAN = 6.5, 8.0
-_EVEN = (2.81483028, 1.4145017, -0.72981209, 0.62905622, 2.4519304, 2.48573309)
+_OUTSIDE = "as inside for every |x| <= bound"
 
 
-@declare("silu", domain=(-64.0, 64.0), error=0.0105, outside="as inside for every |x| <= bound", reference=F.silu)
+@declare("silu", domain=(-64.0, 64.0), error=0.0105, outside=_OUTSIDE, reference=F.silu)
 def silu(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """x sigmoid(x): 0 below -6.5, x above 6.5, between them x/2 and an even polynomial of degree 10."""
-    return (yield from rectified(p, x, even(p.unchecked(), x, _EVEN, span=_SPAN), cut=_CUT, bound=bound))
+    return (yield from rectified(p, x, "silu", bound=bound))
+
+
+@declare("softplus", domain=(-64.0, 64.0), error=1e-3, outside=_OUTSIDE, reference=F.softplus)
+def softplus(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """log(1 + exp(x)): 0 below -7.5, x above 7.5, between them x/2 and an even polynomial of degree 14."""
+    return (yield from rectified(p, x, "softplus", bound=bound))
 
 
 _DETAIL = 28  # fraction bits of the published coefficients
@@ -30,7 +34,7 @@ _MIDDLE = (0.0085064025895951, 0.5, 0.2281430841728270, -0.011113046708173, 0.00
     "silu (PUMA)",
     domain=(-64.0, 64.0),
     error=0.0722,
-    outside="as inside for every |x| <= bound",
+    outside=_OUTSIDE,
     reference=F.silu,
     paper="PUMA, arXiv 2307.12533, appendix",
 )
