@@ -21,10 +21,12 @@ def sign_width(ring: Ring, frac: int, bound: float, drop: int) -> int:
     y = floor(x/2^drop), or one less if drop > 0, must lie in [-2^(b-1), 2^(b-1)), and b + drop <= k (RangeError).
     """
     most = _units(bound, frac, ring)
+    if drop < 0:
+        raise RangeError(f"cannot drop {drop} bits: 0 or more")
     highest = min(most, (1 << (ring.bits - 1)) - 1) >> drop
     lowest = -((most + (1 << drop) - 1) >> drop) - (drop > 0)
     width = 1 + max(1, highest.bit_length(), (-lowest - 1).bit_length())
-    if drop < 0 or width + drop > ring.bits:
+    if width + drop > ring.bits:
         raise RangeError(
             f"the sign of values up to {bound:g} at {frac} fraction bits takes {width} bits and {drop} dropped ones, "
             f"more than the ring's {ring.bits}: lower the bound, drop fewer bits, or use a wider ring"
