@@ -5,7 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 
+import torch
+
 from hush.mpc.functions.chebyshev import evaluate, interpolate, value
+from hush.mpc.functions.declare import declare
 from hush.mpc.functions.normalise import WORKING_FRAC, mantissa_variable, normalise
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
@@ -20,19 +23,33 @@ def _log_coefficients(per_octave: Decimal) -> tuple[float, ...]:
     return interpolate(lambda t: ((t + 3) / 4).ln() / _LN2 * per_octave)
 
 
+@declare(
+    "log",
+    domain=(2.0**-16, 2.0**14),
+    error=5e-6,
+    outside="log(floor) below half the floor, undefined above the bound",
+    reference=torch.log,
+)
 def log(p: Protocol, x: Shared, *, bound: float, floor: float, frac: int | None = None) -> Step[Shared]:
     """ln(x) at `frac` fraction bits (default: x.frac); x = m 2^n, ln(m) by a polynomial, n ln(2) by a table.
 
     Domain: floor <= x <= bound.
-    Error: absolute 1.2e-6 and two units of the result, and what x's own unit makes (relative 2^-x.frac / x).
+    Error: absolute 3e-7 and one unit of the result, and what x's own unit makes (relative 2^-x.frac / x).
     Outside: ln(floor) for x below half the floor, zero included; undefined above the bound.
     Rounds: normalise, 4 truncated products; the table is local.
     """
     return (yield from _logarithm(p, x, _LN2, bound, floor, frac))
 
 
+@declare(
+    "log2",
+    domain=(2.0**-16, 2.0**14),
+    error=5e-6,
+    outside="log2(floor) below half the floor, undefined above the bound",
+    reference=torch.log2,
+)
 def log2(p: Protocol, x: Shared, *, bound: float, floor: float, frac: int | None = None) -> Step[Shared]:
-    """log2(x); as `log`, error 1.5e-6."""
+    """log2(x); as `log`, error 4e-7 and one unit."""
     return (yield from _logarithm(p, x, Decimal(1), bound, floor, frac))
 
 

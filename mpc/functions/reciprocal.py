@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from hush.mpc.functions.declare import declare
 from hush.mpc.functions.normalise import WORKING_FRAC, Normalised, normalise
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
@@ -11,6 +14,15 @@ GOLDSCHMIDT = {"default": 3, "puma": 2}
 """Iterations: each squares the start's relative error of 0.0858."""
 
 
+@declare(
+    "reciprocal",
+    domain=(2.0**-10, 2.0**11),
+    error=4.5e-6,
+    relative=True,
+    outside="0 below half the floor, undefined above the bound",
+    reference=torch.reciprocal,
+    paper="Goldschmidt iteration as in PUMA, arXiv 2307.12533",
+)
 def reciprocal(
     p: Protocol,
     x: Shared,

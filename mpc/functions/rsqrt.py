@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import torch
+
 from hush.mpc.functions.chebyshev import evaluate, interpolate
+from hush.mpc.functions.declare import declare
 from hush.mpc.functions.normalise import WORKING_FRAC, Normalised, mantissa_variable, normalise
 from hush.mpc.functions.polynomial import powers
 from hush.mpc.protocol import Protocol
@@ -22,6 +25,15 @@ def _coefficients() -> tuple[float, ...]:
     return interpolate(lambda t: 1 / ((t + 3) / 4).sqrt())
 
 
+@declare(
+    "rsqrt",
+    domain=(2.0**-13, 2.0**13),
+    error=5e-6,
+    relative=True,
+    outside="0 below half the floor, undefined above the bound",
+    reference=torch.rsqrt,
+    paper="normalisation as in PUMA, arXiv 2307.12533; polynomial of degree 7",
+)
 def rsqrt(
     p: Protocol, x: Shared, *, bound: float, floor: float, frac: int | None = None, approx: str = "default"
 ) -> Step[Shared]:

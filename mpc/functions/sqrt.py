@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import torch
+
 from hush.mpc.functions.chebyshev import evaluate, interpolate
+from hush.mpc.functions.declare import declare
 from hush.mpc.functions.normalise import WORKING_FRAC, mantissa_variable, normalise
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
@@ -18,6 +21,13 @@ def _coefficients() -> tuple[float, ...]:
     return interpolate(lambda t: ((t + 3) / 4).sqrt())
 
 
+@declare(
+    "sqrt",
+    domain=(0.0, 2.0**14),
+    error=1e-5,
+    outside="undefined above the bound",
+    reference=torch.sqrt,
+)
 def sqrt(p: Protocol, x: Shared, *, bound: float, floor: float | None = None, frac: int | None = None) -> Step[Shared]:
     """sqrt(x) at `frac` fraction bits (default: x.frac); x = m 2^n, sqrt(m) by a polynomial, 2^(n/2) by a table.
 
