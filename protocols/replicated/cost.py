@@ -22,7 +22,7 @@ from hush.protocols.replicated.costs import Rounds
 from hush.protocols.replicated.exact import mask_owner, wide
 from hush.protocols.replicated.local import LocalPrimitives
 from hush.protocols.replicated.products import operands, widths
-from hush.protocols.replicated.public import product_shape, same
+from hush.protocols.replicated.public import same
 from hush.protocols.replicated.rotation import slices
 from hush.protocols.replicated.widths import Widths
 
@@ -64,7 +64,7 @@ class ReplicatedCost(LocalPrimitives):
     name = "replicated cost"
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
-        return part.new_empty(product_shape(part.shape, matrix.shape))
+        return part.new_empty(linear.product_shape(part.shape, matrix.shape))
 
     def constant(self, value: Tensor | float, *, frac: int | None = None, ring: Ring | None = None) -> Shared:
         """A public value as a secret without data."""
@@ -90,7 +90,7 @@ class ReplicatedCost(LocalPrimitives):
 
     def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
         """As `products.matmul`."""
-        return self._secret(product_shape(x.shape, y.shape), x, y, frac, ring)
+        return self._secret(linear.product_shape(x.shape, y.shape), x, y, frac, ring)
 
     def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
         """As `products.conv`."""
@@ -106,7 +106,7 @@ class ReplicatedCost(LocalPrimitives):
         self, x: Shared, matrix: Tensor, *, frac: int | None = None, scale: int | None = None
     ) -> Step[Shared]:
         """As `public.matmul_public`."""
-        return self._public(product_shape(x.shape, matrix.shape), x, frac, scale)
+        return self._public(linear.product_shape(x.shape, matrix.shape), x, frac, scale)
 
     def conv_public(
         self, x: Shared, w: Tensor, geometry: ConvShape, *, frac: int | None = None, scale: int | None = None

@@ -22,6 +22,13 @@ def broadcast(*shapes: Sequence[int]) -> torch.Size:
     return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
 
 
+def product_shape(x: torch.Size, y: torch.Size) -> torch.Size:
+    """Shape of a batched matrix product."""
+    if len(x) < 2 or len(y) < 2 or x[-1] != y[-2]:
+        raise ValueError(f"no matrix product of shapes {tuple(x)} and {tuple(y)}")
+    return torch.Size((*broadcast(x[:-2], y[:-2]), x[-2], y[-1]))
+
+
 def same_kind(x: Shared, y: Shared, what: str) -> None:
     """Refuse operands of different rings or scales."""
     if x.ring != y.ring or x.frac != y.frac:

@@ -14,7 +14,7 @@ from hush.mpc.ring.kernels import Kernels
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import truncate
-from hush.protocols.replicated.linear import rescale
+from hush.protocols.replicated.linear import product_shape, rescale
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.widths import Widths
 
@@ -53,6 +53,7 @@ def mul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared
 def matmul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared]:
     """x @ y, batched and broadcast as torch.matmul; messages per output element: `truncate.product`."""
     operands(x, y)
+    product_shape(x.shape, y.shape)
     z = party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
     return (yield from settle(party, z, x.ring, x.frac + y.frac, frac, out))
 

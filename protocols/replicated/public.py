@@ -16,7 +16,7 @@ from hush.mpc.protocol import ConvShape
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import truncate
-from hush.protocols.replicated.linear import add_at_zero, broadcast, rescale
+from hush.protocols.replicated.linear import add_at_zero, broadcast, product_shape, rescale
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.products import convolve, widths
 
@@ -84,18 +84,11 @@ def matmul_public(party: Party, x: Shared, matrix: Tensor, frac: int, scale: int
         parts = [x.parts[i] for i in which]
         first = start // columns if shared_rows else 0
         if shared_rows:
-            parts = [p.reshape(-1, p.shape[-1])[first : -(-stop // columns)] for p in parts]
+            parts = [p.reshape(shape.numel() // columns, p.shape[-1])[first : -(-stop // columns)] for p in parts]
         product = kernels.matmul(ring.reduce(_total(parts)), weight, ring).reshape(-1)
         return product[start - first * columns : stop - first * columns]
 
     return (yield from truncate.linear(party, piece, shape, cut, frac))
-
-
-def product_shape(x: torch.Size, y: torch.Size) -> torch.Size:
-    """Shape of a batched matrix product."""
-    if len(x) < 2 or len(y) < 2 or x[-1] != y[-2]:
-        raise ValueError(f"no matrix product of shapes {tuple(x)} and {tuple(y)}")
-    return torch.Size((*broadcast(x[:-2], y[:-2]), x[-2], y[-1]))
 
 
 def conv_public(party: Party, x: Shared, w: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:
