@@ -1,0 +1,198 @@
+"""Configuration files (TOML) of parties and of those who use them, checked when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hush.mpc.errors import ConfigError
+from hush.parties import certs
+
+MIB = 1 << 20
+
+
+def _address(text: str) -> str:
+    if text.startswith("unix:"):
+        if len(text.removeprefix("unix:").encode()) not in range(1, 108):
+            raise ValueError("a unix socket's path has 1 to 107 bytes")
+        return text
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("an address is HOST:PORT or unix:/PATH")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsFiles(_Strict):
+    """Certificate files (PEM); relative paths are relative to the configuration file."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+class Limits(_Strict):
+    """What a party grants before it refuses with RESOURCE_EXHAUSTED."""
+
+    max_message_mib: int = Field(default=8, ge=2, le=1024)  # one gRPC message; tensors travel in smaller chunks
+    max_program_mib: int = Field(default=256, ge=1)  # a serialised program
+    max_memory_mib: int = Field(default=65536, ge=1)  # resident memory, above which nothing new is accepted
+    max_sessions: int = Field(default=8, ge=1, le=256)
+    max_models: int = Field(default=64, ge=1)
+    deadline_s: float = Field(default=60.0, gt=0)  # longest wait for a neighbour, and for a client in mid-message
+    idle_s: float = Field(default=900.0, gt=0)  # a session without a request is closed after this
+
+
+class _Networked(_Strict):
+    parties: tuple[Address, Address, Address]
+    tls: TlsFiles | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _secured(self) -> Self:
+        if self.tls is None and not self.insecure:
+            raise ValueError("[tls] is missing; plain-text links must be asked for with `insecure = true`")
+        if self.tls is not None and self.insecure:
+            raise ValueError("`insecure = true` and [tls] exclude each other")
+        return self
+
+    def _identity(self, kind: str, name: str | None = None) -> certs.Identity | None:
+        if self.tls is None:
+            return None
+        return certs.load(self.tls.authority, self.tls.certificate, self.tls.key, kind, name)
+
+    def roster(self) -> bytes:
+        """SHA-256 over who takes part: the three addresses in order, and the authority that vouches for them."""
+        digest = hashlib.sha256(b"hush roster 1")
+        authority = b"" if self.tls is None else certs.fingerprint(self.tls.authority.read_bytes())
+        for item in (authority, *(a.encode() for a in self.parties)):
+            digest.update(len(item).to_bytes(4, "big") + item)
+        return digest.digest()
+
+
+class PartyConfig(_Networked):
+    """One party's server."""
+
+    index: int = Field(ge=0, le=2)
+    listen: Address | None = None  # default: its own address in `parties`
+    data_dir: Path | None = None  # deployed shares are kept here; without it they live in memory only
+    limits: Limits = Limits()
+    threads: int | None = Field(default=None, ge=1)  # default: all cores
+    backend: str | None = None  # kernels: default the best there is
+    net: str = Field(default="none", pattern="^(none|lan|wan)$")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self.listen or self.parties[self.index]
+
+    def identity(self) -> certs.Identity | None:
+        """Its certificate, checked; None if insecure."""
+        return self._identity("party", str(self.index))
+
+
+class ClientConfig(_Networked):
+    """Somebody who uses the parties: a client that asks, or a provider that deploys."""
+
+    deadline_s: float = Field(default=60.0, gt=0)  # longest silence of the parties
+    max_message_mib: int = Field(default=8, ge=2, le=1024)
+
+    def identity(self, kind: str) -> certs.Identity | None:
+        """Its certificate as a `client` or a `provider`, checked; None if insecure."""
+        return self._identity(kind)
+
+
+C = TypeVar("C", bound=_Networked)
+
+
+def load_party(path: Path) -> PartyConfig:
+    """Read a party's file. ConfigError names file, key and fault."""
+    return _load(path, PartyConfig)
+
+
+def load_client(path: Path) -> ClientConfig:
+    """Read a client's or provider's file. ConfigError names file, key and fault."""
+    return _load(path, ClientConfig)
+
+
+def _load(path: Path, model: type[C]) -> C:
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    _resolve(values, path.parent)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(_fault(e["loc"], e["msg"]) for e in error.errors())
+        raise ConfigError(f"{path}: {faults}") from None
+
+
+def _fault(where: Sequence[int | str], message: str) -> str:
+    key = ".".join(str(part) for part in where)
+    return f"`{key}`: {message}" if key else message.removeprefix("Value error, ")
+
+
+def _resolve(values: dict[str, object], folder: Path) -> None:
+    """Make relative paths relative to the file they stand in."""
+    tls = values.get("tls")
+    for table, keys in ((values, ("data_dir",)), (tls, ("authority", "certificate", "key"))):
+        if isinstance(table, dict):
+            for key in keys:
+                if isinstance(table.get(key), str):
+                    table[key] = str(folder / table[key])
+
+
+def write_examples(
+    directory: Path, parties: Sequence[str] = ("127.0.0.1:7800", "127.0.0.1:7801", "127.0.0.1:7802")
+) -> list[Path]:
+    """Ready-to-use files beside the certificates of `certs.create`: party0.toml .. party2.toml, client.toml,
+    provider.toml. Returns their paths."""
+    for address in parties:
+        _check_address(address)
+    files = {f"party{i}.toml": _example(parties, f"party-{i}", _PARTY.format(index=i)) for i in range(3)}
+    files |= {f"{kind}.toml": _example(parties, kind, _USER) for kind in ("client", "provider")}
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return [directory / name for name in files]
+
+
+def _check_address(address: str) -> None:
+    try:
+        _address(address)
+    except ValueError as error:
+        raise ConfigError(f"{address!r}: {error}") from None
+
+
+_PARTY = """index = {index}
+# listen = "0.0.0.0:7800"    # where it listens, if not at its own address below
+data_dir = "party{index}-data"    # deployed weight shares; leave out to keep them in memory only
+# threads = 4                # default: all cores
+"""
+_USER = "deadline_s = 60    # longest silence of the parties\n"
+_EXAMPLE = """{own}parties = [{parties}]    # the same three, in the same order, in every file
+
+[tls]
+authority = "ca.pem"
+certificate = "{stem}.pem"
+key = "{stem}.key"
+"""
+
+
+def _example(parties: Sequence[str], stem: str, own: str) -> str:
+    listed = ", ".join(f'"{p}"' for p in parties)
+    return _EXAMPLE.format(own=own, parties=listed, stem=stem)

@@ -1,0 +1,198 @@
+"""One end of a bidirectional gRPC stream: tagged messages in order, a reader thread, deadlines, one first failure.
+
+A message is one tag byte and a body. A frame is bytes of any length, cut into DATA messages of at most `CHUNK` bytes;
+it always begins a message, so a small frame is one message and one copy.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.transport import Buffer
+from hush.parties.status import abort_of, error_of, party_error
+from hush.proto.party_pb2 import Abort
+
+CHUNK = 1 << 20
+PENDING_LIMIT = 1 << 30  # bytes received and not yet asked for, above which the reader stops reading
+LINGER = 0.5  # seconds that a last message gets to leave before a stream is torn down
+
+M = TypeVar("M", bound=Message)
+
+
+class Tag(bytes, Enum):
+    """What a message is."""
+
+    DATA = b"\0"
+    ABORT = b"\1"
+    HELLO = b"\2"
+    CONFIRM = b"\3"
+    OPEN = b"\4"
+    OPENED = b"\5"
+    INVOKE = b"\6"
+    ANSWER = b"\7"
+    DEPLOY = b"\x08"
+    VERIFIED = b"\x09"
+    COMMIT = b"\x0a"
+    DEPLOYED = b"\x0b"
+
+
+class Wire:
+    """A stream to `peer` (a party's index, None for anybody else). `broken` says what an RPC failure means."""
+
+    def __init__(
+        self, peer: int | None, deadline: float, broken: Callable[[grpc.RpcError], PartyError] | None = None
+    ) -> None:
+        self.peer, self.deadline = peer, deadline
+        self._broken = broken or (lambda failure: PartyError(peer, AbortReason.DISCONNECTED))
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._arrived, self._taken = 0, 0  # bytes: the first is written by the reader alone, the second by the taker
+        self._failure: PartyError | None = None
+        self._lock = threading.Lock()
+        self._watchers: list[Callable[[PartyError], None]] = []
+        self._cancel: Callable[[], Any] = lambda: None
+        self._reader: threading.Thread | None = None
+
+    # ------------------------------------------------------------------ what gRPC sees
+    def outgoing(self) -> Iterator[bytes]:
+        """Messages to send, until the wire is closed."""
+        return iter(self._outbox.get, None)
+
+    def attach(self, incoming: Iterator[bytes], cancel: Callable[[], Any]) -> None:
+        """Start to read what the other end sends."""
+        self._cancel = cancel
+        self._reader = threading.Thread(target=self._read, args=(incoming,), name=f"hush-wire-{self.peer}", daemon=True)
+        self._reader.start()
+
+    def _read(self, incoming: Iterator[bytes]) -> None:
+        error = PartyError(self.peer, AbortReason.DISCONNECTED)
+        try:
+            for message in incoming:
+                if message[:1] == Tag.ABORT:
+                    error = error_of(Abort.FromString(message[1:]), self.peer)
+                    break
+                self._arrived += len(message)
+                self._inbox.put(message)
+                while self._arrived - self._taken > PENDING_LIMIT and self._failure is None:
+                    time.sleep(0.001)
+        except DecodeError:
+            error = PartyError(self.peer, AbortReason.MALFORMED, "an unreadable message")
+        except grpc.RpcError as failure:
+            error = self._broken(failure)
+        except Exception:  # gRPC's server side raises a bare Exception when the call is cancelled
+            error = PartyError(self.peer, AbortReason.DISCONNECTED)
+        self.fail(error)
+
+    # ------------------------------------------------------------------ failure
+    @property
+    def failure(self) -> PartyError | None:
+        """The first failure, None while the wire is well."""
+        return self._failure
+
+    def fail(self, error: PartyError) -> None:
+        """Note a failure, the first one only; whoever waits for a message gets it, after the messages before it."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure, watchers = error, self._watchers
+        self._inbox.put(None)
+        for notify in watchers:
+            notify(error)
+
+    def watch(self, notify: Callable[[PartyError], None]) -> None:
+        """Call back as soon as the wire fails, once, perhaps from another thread."""
+        with self._lock:
+            self._watchers = [*self._watchers, notify]
+            failed = self._failure
+        if failed is not None:
+            notify(failed)
+
+    # ------------------------------------------------------------------ messages
+    def post(self, tag: Tag, message: Message) -> None:
+        """Queue a control message."""
+        self._outbox.put(tag + message.SerializeToString())
+
+    def send(self, buffers: Sequence[Buffer]) -> None:
+        """Queue one frame; raises the wire's failure if it has one."""
+        if self._failure is not None:
+            raise self._failure
+        for message in chunks(buffers):
+            self._outbox.put(message)
+
+    def take(self, tag: Tag, kind: type[M], timeout: float | None = None) -> M:
+        """The next message, which must have this tag and parse. `timeout`: default the wire's deadline."""
+        try:
+            return kind.FromString(bytes(self._next(tag, timeout)))
+        except DecodeError:
+            raise PartyError(self.peer, AbortReason.MALFORMED, "an unreadable message") from None
+
+    def receive(self, nbytes: int) -> memoryview:
+        """The next frame, which must have `nbytes` (more than none)."""
+        piece = self._next(Tag.DATA, None)
+        if len(piece) == nbytes:
+            return piece
+        frame, filled = memoryview(np.empty(nbytes, np.uint8).data), 0
+        while True:
+            if not len(piece) or filled + len(piece) > nbytes:
+                raise PartyError(self.peer, AbortReason.MALFORMED, "a frame of the wrong size")
+            frame[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            if filled == nbytes:
+                return frame
+            piece = self._next(Tag.DATA, None)
+
+    def _next(self, tag: Tag, timeout: float | None) -> memoryview:
+        try:
+            message = self._inbox.get(timeout=self.deadline if timeout is None else timeout)
+        except queue.Empty:
+            raise party_error(self.peer, AbortReason.DEADLINE) from None
+        if message is None:
+            self._inbox.put(None)
+            raise self._failure or PartyError(self.peer, AbortReason.DISCONNECTED)
+        self._taken += len(message)
+        if message[:1] != tag:
+            raise PartyError(self.peer, AbortReason.MALFORMED, "a message of the wrong kind")
+        return memoryview(message)[1:]
+
+    # ------------------------------------------------------------------ end
+    def close(self, error: PartyError | None = None) -> None:
+        """Hang up, telling the other end why if there is an error. Does not wait: `join` does."""
+        if error is not None and self._failure is None:
+            self.post(Tag.ABORT, abort_of(error))
+        self._outbox.put(None)
+        self.fail(error or PartyError(self.peer, AbortReason.CLOSED))
+
+    def join(self) -> None:
+        """Give the last message time to leave and the other end to hang up too, then tear the stream down."""
+        if self._reader is not None and self._reader is not threading.current_thread():
+            self._reader.join(LINGER)
+        self._cancel()
+
+
+def chunks(buffers: Sequence[Buffer]) -> Iterator[bytes]:
+    """The messages of one frame."""
+    if sum(len(b) for b in buffers) < CHUNK:
+        yield b"".join((Tag.DATA, *buffers))
+        return
+    parts: list[Buffer] = [Tag.DATA]
+    room = CHUNK - 1
+    for buffer in buffers:
+        view = memoryview(buffer)
+        while len(view):
+            parts.append(view[:room])
+            view, room = view[room:], room - len(parts[-1])
+            if not room:
+                yield b"".join(parts)
+                parts, room = [Tag.DATA], CHUNK - 1
+    if len(parts) > 1:
+        yield b"".join(parts)

@@ -1,0 +1,196 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Abort(_message.Message):
+    __slots__ = ("party", "reason", "detail")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    reason: str
+    detail: str
+    def __init__(self, party: _Optional[int] = ..., reason: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("version", "party", "session", "roster", "program", "deployment", "client", "certificate", "public_key")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    party: int
+    session: bytes
+    roster: bytes
+    program: bytes
+    deployment: bytes
+    client: bytes
+    certificate: bytes
+    public_key: bytes
+    def __init__(self, version: _Optional[int] = ..., party: _Optional[int] = ..., session: _Optional[bytes] = ..., roster: _Optional[bytes] = ..., program: _Optional[bytes] = ..., deployment: _Optional[bytes] = ..., client: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., public_key: _Optional[bytes] = ...) -> None: ...
+
+class Confirm(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: bytes
+    def __init__(self, proof: _Optional[bytes] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("version", "session", "model", "program", "roster")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    session: bytes
+    model: str
+    program: bytes
+    roster: bytes
+    def __init__(self, version: _Optional[int] = ..., session: _Optional[bytes] = ..., model: _Optional[str] = ..., program: _Optional[bytes] = ..., roster: _Optional[bytes] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("party",)
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    def __init__(self, party: _Optional[int] = ...) -> None: ...
+
+class Invoke(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Layer(_message.Message):
+    __slots__ = ("name", "bytes_sent", "messages", "depth", "seconds")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bytes_sent: int
+    messages: int
+    depth: int
+    seconds: float
+    def __init__(self, name: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("bytes_sent", "messages", "depth", "seconds", "peak_rss", "layers")
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PEAK_RSS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    bytes_sent: int
+    messages: int
+    depth: int
+    seconds: float
+    peak_rss: int
+    layers: _containers.RepeatedCompositeFieldContainer[Layer]
+    def __init__(self, bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ..., peak_rss: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: Report
+    def __init__(self, report: _Optional[_Union[Report, _Mapping]] = ...) -> None: ...
+
+class Deploy(_message.Message):
+    __slots__ = ("version", "model", "deployment", "program", "program_size", "dtypes")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DTYPES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    model: str
+    deployment: bytes
+    program: bytes
+    program_size: int
+    dtypes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., model: _Optional[str] = ..., deployment: _Optional[bytes] = ..., program: _Optional[bytes] = ..., program_size: _Optional[int] = ..., dtypes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Verified(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Deployed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Remove(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class Removed(_message.Message):
+    __slots__ = ("found",)
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    found: bool
+    def __init__(self, found: bool = ...) -> None: ...
+
+class Compare(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: bytes
+    def __init__(self, deployment: _Optional[bytes] = ...) -> None: ...
+
+class Copies(_message.Message):
+    __slots__ = ("own", "next", "common")
+    OWN_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
+    COMMON_FIELD_NUMBER: _ClassVar[int]
+    own: bytes
+    next: bytes
+    common: bytes
+    def __init__(self, own: _Optional[bytes] = ..., next: _Optional[bytes] = ..., common: _Optional[bytes] = ...) -> None: ...
+
+class InfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("name", "program", "deployment", "program_size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    program: bytes
+    deployment: bytes
+    program_size: int
+    def __init__(self, name: _Optional[str] = ..., program: _Optional[bytes] = ..., deployment: _Optional[bytes] = ..., program_size: _Optional[int] = ...) -> None: ...
+
+class Info(_message.Message):
+    __slots__ = ("party", "version", "roster", "models", "sessions")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    version: str
+    roster: bytes
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    sessions: int
+    def __init__(self, party: _Optional[int] = ..., version: _Optional[str] = ..., roster: _Optional[bytes] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., sessions: _Optional[int] = ...) -> None: ...
+
+class ProgramRequest(_message.Message):
+    __slots__ = ("program",)
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    program: bytes
+    def __init__(self, program: _Optional[bytes] = ...) -> None: ...
