@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -162,16 +163,13 @@ class CpuKernels:
 
 def _rows(x: Tensor) -> Tensor:
     """[..., m, k] as one matrix [1, rows, k]: a view where strides allow."""
-    return x.unsqueeze(0) if x.dim() == 2 else x.reshape(1, -1, x.shape[-1])
+    return x.unsqueeze(0) if x.dim() == 2 else x.reshape(1, math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _batched(x: Tensor, batch: Sequence[int]) -> Tensor:
     """[..., m, k] broadcast over `batch` as [items, m, k]: a view where strides allow."""
     matrix = x.shape[-2:]
-    items = 1
-    for extent in batch:
-        items *= extent
-    return x.expand(*batch, *matrix).reshape(items, *matrix)
+    return x.expand(*batch, *matrix).reshape(math.prod(batch), *matrix)
 
 
 def _alike(components: Sequence[Tensor]) -> list[Tensor]:

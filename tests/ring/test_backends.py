@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from hush.mpc.errors import ConfigError
 from hush.mpc.ring import backends
 
