@@ -1,0 +1,29 @@
+"""The compiler: a module becomes a typed graph, the graph a program, and the program runs under any protocol."""
+
+from hush.mpc.compiler.compile import compile_module
+from hush.mpc.compiler.execute import Observer, execute, group_of
+from hush.mpc.compiler.predict import predict
+from hush.mpc.compiler.program import Program, Recipe
+from hush.mpc.compiler.serialise import load, parse
+from hush.mpc.compiler.show import listing
+from hush.mpc.compiler.spec import InputSpec, OutputSpec, WeightSpec
+from hush.mpc.compiler.types import Kind, Type, Visibility
+
+__all__ = [
+    "InputSpec",
+    "Kind",
+    "Observer",
+    "OutputSpec",
+    "Program",
+    "Recipe",
+    "Type",
+    "Visibility",
+    "WeightSpec",
+    "compile_module",
+    "execute",
+    "group_of",
+    "listing",
+    "load",
+    "parse",
+    "predict",
+]

@@ -1,0 +1,230 @@
+"""Public and provider-side factors move to where they cost nothing: into weights, or into a truncation that is due anyway."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hush.mpc.compiler.capture import Draft
+from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, replace, scalar_of, visibilities
+from hush.mpc.compiler.types import Visibility
+
+_ADD, _MUL, _DIV = "aten.add.Tensor", "aten.mul.Tensor", "aten.div.Tensor"
+_MOST_HALVINGS = 12
+
+
+def fold_scales(draft: Draft) -> str:
+    """Scalars times products: powers of two into the truncation, other scalars into the weight of a linear layer."""
+    counts = {"into truncations": 0, "into weights": 0}
+    for node in list(draft.graph.nodes):
+        scaled = _scalar_product(draft, node)
+        if scaled is None:
+            continue
+        x, factor = scaled
+        with draft.graph.inserting_before(node):
+            if is_op(x, "hush.matmul") and len(x.users) == 1:
+                counts["into weights"] += _into_matmul(draft, node, x, factor)
+                counts["into truncations"] += 1
+            elif _fold_factor(draft, x, factor):
+                replace(draft, node, x)
+                counts["into weights"] += 1
+    drop_dead(draft)
+    return "scales: " + ", ".join(f"{n} {where}" for where, n in counts.items())
+
+
+def _scalar_product(draft: Draft, node: fx.Node) -> tuple[fx.Node, float] | None:
+    if is_op(node, _MUL):
+        for x, factor in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+            value = scalar_of(draft, factor)
+            if isinstance(x, fx.Node) and x.op == "call_function" and value is not None:
+                return x, value
+    if is_op(node, _DIV) and isinstance(node.args[0], fx.Node) and not node.kwargs:
+        value = scalar_of(draft, node.args[1])
+        if value:
+            return node.args[0], 1 / value
+    return None
+
+
+def _into_matmul(draft: Draft, node: fx.Node, product: fx.Node, factor: float) -> int:
+    """factor = rest * 2^-halvings: the rest goes to an operand's weight, or multiplies the smaller operand."""
+    halvings = -round(math.log2(abs(factor))) if factor else _MOST_HALVINGS + 1
+    if abs(halvings) > _MOST_HALVINGS:
+        halvings = 0
+    rest, folded = factor * 2.0**halvings, 0
+    left, right = product.args[0], product.args[1]
+    if rest != 1.0:
+        folded = int(_fold_factor(draft, left, rest) or _fold_factor(draft, right, rest))
+        if not folded:
+            left = call(draft, _MUL, left, rest, like=node)
+            left.meta |= {k: v for k, v in product.args[0].meta.items() if k in ("shape", "dtype")}  # type: ignore[union-attr]
+    before = product.args[2] if len(product.args) > 2 else 0
+    replace(draft, node, call(draft, "hush.matmul", left, right, before + halvings, like=node))  # type: ignore[operator]
+    return folded
+
+
+def _fold_factor(draft: Draft, x: Any, factor: float) -> bool:
+    """Multiply the weight and bias of the linear layer that x is a rearrangement of; False if x is none."""
+    while is_op(x, *LAYOUT) and len(x.users) == 1:
+        x = x.args[0]
+    if not is_op(x, "hush.affine") or len(x.users) != 1:
+        return False
+    seen = visibilities(draft)
+    if seen[x.args[1]] is Visibility.SECRET:
+        return False
+    with draft.graph.inserting_before(x):
+        parts = [None if a is None else _times(draft, a, factor, x) for a in x.args[1:]]
+    x.args = (x.args[0], *parts)
+    return True
+
+
+def _times(draft: Draft, weight: Any, factor: Any, like: fx.Node) -> fx.Node:
+    made = call(draft, _MUL, weight, factor, like=like)
+    made.meta |= {k: v for k, v in weight.meta.items() if k in ("shape", "dtype")}
+    return made
+
+
+def fold_norms(draft: Draft) -> str:
+    """norm(x) * gamma + beta, read by linear layers only: gamma and beta go into their weights."""
+    count = 0
+    seen = visibilities(draft)
+    for node in list(draft.graph.nodes):
+        gamma, beta = _norm_weights(node)
+        if gamma is None or seen[node] is not Visibility.SECRET:
+            continue
+        readers = _readers(node)
+        if not readers or not all(_reads(seen, u, n) for n, u in readers):
+            continue
+        for _, user in readers:
+            _absorb(draft, user, gamma, beta)
+        _drop_norm_weights(node)
+        count += 1
+    drop_dead(draft)
+    return f"norms: the weights of {count} moved into the linear layers behind them"
+
+
+def _norm_weights(node: fx.Node) -> tuple[Any, Any]:
+    if is_op(node, "aten.layer_norm.default") and len(node.args[1]) == 1 and len(node.args) > 2:  # type: ignore[arg-type]
+        return node.args[2], node.args[3] if len(node.args) > 3 else None
+    return (node.args[1], None) if is_op(node, "hush.rms_norm") else (None, None)
+
+
+def _drop_norm_weights(node: fx.Node) -> None:
+    if is_op(node, "hush.rms_norm"):
+        node.args = (node.args[0], None, node.args[2])
+    else:
+        node.args = (*node.args[:2], None, None, *node.args[4:])
+
+
+def _readers(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    """(operand, user) of everything that reads a value, through views that keep its last dimension."""
+    found: list[tuple[fx.Node, fx.Node]] = []
+    for user in node.users:
+        view = is_op(user, "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default")
+        width = node.meta.get("shape", (0,))[-1]
+        if view and user.meta.get("shape", (None,))[-1] == width:
+            found += _readers(user) or [(node, user)]
+        else:
+            found.append((node, user))
+    return found
+
+
+def _reads(seen: dict[fx.Node, Visibility], user: fx.Node, operand: fx.Node) -> bool:
+    own = is_op(user, "hush.affine") and user.args[0] is operand
+    return own and seen.get(user.args[1], Visibility.SECRET) is not Visibility.SECRET  # type: ignore[call-overload]
+
+
+def _absorb(draft: Draft, user: fx.Node, gamma: fx.Node, beta: fx.Node | None) -> None:
+    x, w, b = user.args if len(user.args) == 3 else (*user.args, None)
+    with draft.graph.inserting_before(user):
+        if beta is not None:
+            shift = call(draft, "hush.matmul", beta, w, like=user)
+            b = shift if b is None else call(draft, _ADD, b, shift, like=user)
+        column = call(draft, "aten.unsqueeze.default", gamma, -1, like=user)
+        user.args = (x, _times(draft, w, column, user), b)
+
+
+def fold_linears(draft: Draft) -> str:
+    """(x W + b) V + c as x (W V) + (b V + c) where that is no larger; a vector added or multiplied behind likewise."""
+    count = 0
+    for node in list(draft.graph.nodes):
+        count += _second_linear(draft, node) or _vector(draft, node)
+    drop_dead(draft)
+    return f"linear layers: {count} ops folded into the weights before them"
+
+
+def _second_linear(draft: Draft, node: fx.Node) -> int:
+    first = node.args[0] if is_op(node, "hush.affine") else None
+    if not is_op(first, "hush.affine") or len(first.users) != 1:  # type: ignore[union-attr]
+        return 0
+    assert isinstance(first, fx.Node)
+    seen = visibilities(draft)
+    x, w, b = first.args if len(first.args) == 3 else (*first.args, None)
+    v, c = node.args[1], node.args[2] if len(node.args) == 3 else None
+    wide = [n.meta.get("shape") for n in (w, v)]
+    if any(seen[n] is Visibility.SECRET for n in (w, v)) or None in wide:  # type: ignore[index]
+        return 0
+    (rows, middle), columns = wide[0], wide[1][1]  # type: ignore[misc,index]
+    if rows * columns > middle * (rows + columns):
+        return 0
+    with draft.graph.inserting_before(node):
+        if b is not None:
+            shift = call(draft, "hush.matmul", b, v, like=node)
+            c = shift if c is None else call(draft, _ADD, shift, c, like=node)
+        node.args = (x, call(draft, "hush.matmul", w, v, like=node), c)
+    return 1
+
+
+def _vector(draft: Draft, node: fx.Node) -> int:
+    """affine(x) + c and affine(x) * s for provider-side vectors (or constants) over the last dimension."""
+    if not is_op(node, _ADD, _MUL) or node.kwargs:
+        return 0
+    seen = visibilities(draft)
+    for layer, vector in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+        if not is_op(layer, "hush.affine") or len(layer.users) != 1 or not isinstance(vector, fx.Node):  # type: ignore[union-attr]
+            continue
+        if seen[vector] is Visibility.SECRET or len(vector.meta.get("shape", (0, 0))) != 1:
+            continue
+        x, w, b = layer.args if len(layer.args) == 3 else (*layer.args, None)  # type: ignore[union-attr]
+        if vector.meta["shape"][0] not in (1, node.meta.get("shape", (0,))[-1]):
+            continue
+        with draft.graph.inserting_before(node):
+            if is_op(node, _ADD):
+                b = vector if b is None else call(draft, _ADD, b, vector, like=node)
+            else:
+                w = _times(draft, w, vector, node)
+                b = None if b is None else _times(draft, b, vector, node)
+            replace(draft, node, call(draft, "hush.affine", x, w, b, like=node))
+        return 1
+    return 0
+
+
+def combine_terms(draft: Draft) -> str:
+    """a * c + b * d for public c, d: one truncation for the sum instead of one a product (rotary embeddings)."""
+    count, seen = 0, visibilities(draft)
+    for node in list(draft.graph.nodes):
+        if not is_op(node, _ADD) or node.kwargs or seen.get(node) is not Visibility.SECRET:
+            continue
+        terms = [_public_product(draft, a) for a in node.args]
+        if all(t is not None for t in terms):
+            with draft.graph.inserting_before(node):
+                xs, factors = [t[0] for t in terms if t], [t[1] for t in terms if t]
+                replace(draft, node, call(draft, "hush.combine", xs, factors, like=node))
+            count += 1
+    drop_dead(draft)
+    return f"late truncation: {count} sums of public multiples truncate once"
+
+
+def _public_product(draft: Draft, term: Any) -> tuple[fx.Node, Any] | None:
+    if not is_op(term, _MUL) or len(term.users) != 1:
+        return None
+    for x, factor in ((term.args[0], term.args[1]), (term.args[1], term.args[0])):
+        value = constant_of(draft, factor)
+        real = isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
+        same = isinstance(x, fx.Node) and x.meta.get("dtype", torch.float32).is_floating_point
+        if real and same and x.meta.get("shape") == term.meta.get("shape", ()):
+            return x, factor
+    return None

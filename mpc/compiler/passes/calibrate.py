@@ -1,0 +1,188 @@
+"""Types: shapes and magnitudes from running the graph on examples, tightened by what each op can produce at all.
+
+A calibrated bound is MARGIN times the largest magnitude seen, rounded up to a power of two: it is public, so it is
+part of what a program declares to leak. Bounds that follow from the op alone leak nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hush.mpc.compiler.capture import Draft
+from hush.mpc.compiler.interpret import evaluate
+from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.passes.masks import HUGE
+from hush.mpc.compiler.passes.rewrite import LAYOUT, argument, visibilities
+from hush.mpc.compiler.rules.bounds import proven_bound
+from hush.mpc.compiler.types import META, Kind, Type, Visibility, dtype_name, kind_of
+from hush.mpc.errors import RangeError
+from hush.mpc.ring import Ring
+
+MARGIN = 4.0
+_LEAST = 2.0**-6
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a node showed on the examples."""
+
+    shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float32
+    most: float = 0.0
+    least: float = math.inf
+    bits: bool = True  # an integer tensor that was 0 or 1 throughout
+
+    def update(self, value: Any) -> None:
+        """Take one more example's value into account; entries that a mask makes huge do not count."""
+        if not isinstance(value, Tensor):
+            return
+        self.shape, self.dtype = tuple(value.shape), value.dtype
+        finite = value.double().nan_to_num(0.0, 0.0, 0.0)
+        if value.is_floating_point():
+            finite = torch.where(finite <= 1e30 * HUGE, 0.0, finite)
+        if finite.numel():
+            self.most = max(self.most, float(finite.abs().max()))
+            self.least = min(self.least, float(finite.abs().min()))
+            self.bits = self.bits and not value.is_floating_point() and 0 <= float(finite.min()) <= self.most <= 1
+
+
+def observe(draft: Draft, samples: Sequence[Sequence[Any]]) -> dict[fx.Node, Seen]:
+    """Run the graph on every sample (values of the placeholders) and collect what each node showed."""
+    seen: dict[fx.Node, Seen] = {}
+    for sample in samples:
+        evaluate(draft.graph, sample, draft.tensors, lambda node, value: seen.setdefault(node, Seen()).update(value))
+    return seen
+
+
+def score_bound(draft: Draft, samples: Sequence[Sequence[Any]]) -> float:
+    """MARGIN times the largest score that any softmax of the graph sees, masked entries aside."""
+    largest = 0.0
+
+    def watch(node: fx.Node, value: Any) -> None:
+        nonlocal largest
+        if (
+            any(is_op(u, "hush.softmax") for u in node.users)
+            and isinstance(value, Tensor)
+            and value.is_floating_point()
+        ):
+            kept = torch.where(value <= HUGE, torch.zeros_like(value), value)
+            largest = max(largest, float(kept.nan_to_num(0.0, 0.0, 0.0).abs().max()))
+
+    for sample in samples:
+        evaluate(draft.graph, sample, draft.tensors, watch)
+    return MARGIN * largest
+
+
+@dataclass(slots=True)
+class Typing:
+    """What the typing pass needs beside the graph."""
+
+    samples: Sequence[Sequence[Any]]
+    ring: Ring
+    frac: int
+    explicit: Mapping[str, float] = field(default_factory=dict)
+
+
+def assign_types(draft: Draft, typing: Typing) -> str:
+    """Give every node its type."""
+    seen, who = observe(draft, typing.samples), visibilities(draft)
+    for node in draft.graph.nodes:
+        if node.op == "output":
+            continue
+        node.meta[META] = _type(draft, node, seen[node], who[node], typing)
+    calibrated = [n for n in draft.graph.nodes if n.op == "call_function" and _leaks(n)]
+    return f"ranges: {len(calibrated)} bounds calibrated on {len(typing.samples)} example(s), the others follow from the ops"
+
+
+def _leaks(node: fx.Node) -> bool:
+    typed: Type = node.meta[META]
+    return typed.visibility is Visibility.SECRET and not typed.proven
+
+
+def _type(draft: Draft, node: fx.Node, shown: Seen, who: Visibility, typing: Typing) -> Type:
+    kind = kind_of(shown.dtype)
+    if who is Visibility.SECRET and _is_onehot(node):
+        kind = Kind.ONEHOT
+    elif node.op == "placeholder" and kind is Kind.INT and shown.bits and node.name not in typing.explicit:
+        kind = Kind.BOOL
+    bound, proven = _bound(draft, node, kind, shown, typing)
+    if who is Visibility.SECRET and kind is Kind.REAL:
+        _fits(node, shown, typing)
+    frac = typing.frac if kind is Kind.REAL else 0
+    floor = _floor(shown, frac) if kind is Kind.REAL and who is Visibility.SECRET else 0.0
+    return Type(who, kind, shown.shape, dtype_name(shown.dtype), bound, frac, typing.ring.bits, proven, floor)
+
+
+def _floor(shown: Seen, frac: int) -> float:
+    """1/MARGIN of the smallest magnitude seen, rounded down to a power of two, at least one unit."""
+    if not 0 < shown.least < math.inf:
+        return 2.0**-frac
+    return float(max(2.0 ** math.floor(math.log2(shown.least / MARGIN)), 2.0**-frac))
+
+
+def _bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
+    if node.op == "placeholder":
+        return _input_bound(draft, node, kind, shown, typing)
+    if node.op == "get_attr":
+        return (shown.most, True) if node.target in draft.tensors else (0.0, True)
+    derived = proven_bound(node)
+    calibrated = math.inf if node.name not in typing.explicit else typing.explicit[node.name]
+    if calibrated == math.inf:
+        calibrated = power_of_two(MARGIN * shown.most)
+    if derived is not None and (kind is not Kind.REAL or derived <= calibrated):
+        return derived, True
+    return calibrated, False
+
+
+def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
+    if kind is Kind.ONEHOT:
+        return float(min(_vocabularies(node))), True
+    if kind is Kind.BOOL:
+        return 1.0, True
+    if node.name in typing.explicit:
+        return float(typing.explicit[node.name]), True
+    return power_of_two(MARGIN * shown.most), False
+
+
+def power_of_two(value: float) -> float:
+    """The smallest power of two that is not below the value (nor below 2^-6)."""
+    return float(2.0 ** math.ceil(math.log2(max(value, _LEAST))))
+
+
+def _fits(node: fx.Node, shown: Seen, typing: Typing) -> None:
+    """Values beyond 2^(k-2-2f) cannot enter a product without wrapping around."""
+    top = 2.0 ** (typing.ring.bits - 2 - 2 * typing.frac)
+    if shown.most > top:
+        raise RangeError(
+            f"{node.name} ({node.target}) takes values up to {shown.most:g}, and {top:g} is the largest that fixed point "
+            f"with {typing.frac} fraction bits holds: scale the model's activations down"
+        )
+
+
+def _vocabularies(node: fx.Node) -> list[int]:
+    """Rows of the tables that a secret integer looks up, directly or rearranged."""
+    found: list[int] = []
+    for user in node.users:
+        if is_op(user, "aten.embedding.default") and user.args[1] is node:
+            table = user.args[0]
+            assert isinstance(table, fx.Node)
+            found.append(int(table.meta["shape"][0]))
+        elif is_op(user, *LAYOUT) and user.args[0] is node:
+            found += _vocabularies(user)
+    return found
+
+
+def _is_onehot(node: fx.Node) -> bool:
+    """A secret integer argument that looks something up travels as one-hot rows, and so do its rearrangements."""
+    while is_op(node, *LAYOUT):
+        source = argument(node, 0, "self")
+        if not isinstance(source, fx.Node):
+            return False
+        node = source
+    return node.op == "placeholder" and bool(_vocabularies(node))

@@ -1,0 +1,122 @@
+"""A compiled program: a typed FX graph with what a client, a provider and a party must know of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hush.mpc.compiler.interpret import evaluate
+from hush.mpc.compiler.spec import InputSpec, OutputSpec, Structure, WeightSpec, rebuild
+from hush.mpc.cost import Cost
+from hush.mpc.errors import ProgramError, ShapeError
+from hush.mpc.ring import Ring
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the provider makes the program's weights from a module's parameters: public, it names and never holds them."""
+
+    graph: fx.Graph
+    constants: Mapping[str, Tensor]
+
+
+@dataclass(slots=True, repr=False)
+class Program:
+    """A module compiled for secure inference.
+
+    `graph` is an FX graph whose nodes carry a `hush.mpc.compiler.types.Type`: placeholders are the inputs in the order
+    of `inputs`, get_attr nodes are constants (by name in `constants`) and weights (by name in `weight_specs`), calls
+    have a rule each, and the output lists the secret leaves of the result. `weights` holds the provider's tensors after
+    compilation or `bind`, and is None in a loaded program. `cost` is a prediction that whoever knows the protocol sets
+    (`hush.mpc.compiler.predict`).
+    """
+
+    graph: fx.Graph
+    constants: Mapping[str, Tensor]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    structure: Structure
+    weight_specs: tuple[WeightSpec, ...]
+    recipe: Recipe
+    parameters: tuple[str, ...]
+    weights_mode: str
+    approx: str
+    frac: int
+    ring: Ring
+    data: bytes = b""
+    weights: dict[str, Tensor] | None = None
+    cost: Cost | None = None
+    layer_costs: dict[str, Cost] = field(default_factory=dict)
+    passes: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the program's bytes as sent, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the program's bytes. Weights are not among them."""
+        Path(path).write_bytes(self.data)
+
+    def bind(self, source: torch.nn.Module | Mapping[str, Tensor]) -> Program:
+        """Fill `weights` from a module, or from its parameters by name; ProgramError if they do not fit. Returns self."""
+        state = _state(source) if isinstance(source, torch.nn.Module) else source
+        self.weights = make_weights(self.recipe, state, self.weight_specs)
+        return self
+
+    def encode_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Tensor]:
+        """Ring elements of the secret inputs of a call, in order; ShapeError or RangeError if they are not as declared."""
+        if len(args) > len(self.parameters):
+            raise ShapeError(f"{len(args)} positional arguments where the module takes {len(self.parameters)}")
+        call = dict(zip(self.parameters, args, strict=False)) | dict(kwargs or {})
+        return [spec.encode(spec.fetch(call), self.ring) for spec in self.inputs]
+
+    def decode_outputs(self, elements: Sequence[Tensor]) -> Any:
+        """The module's result, nested as the module returns it, from the ring elements of the secret leaves."""
+        rest = iter(elements)
+        leaves = [s.literal if s.kind is None else s.decode(next(rest), self.ring) for s in self.outputs]
+        return rebuild(self.structure, leaves)
+
+    def __repr__(self) -> str:
+        return f"Program({self.digest[:12]}, {len(self.graph.nodes)} nodes, weights={self.weights_mode})"
+
+    def __str__(self) -> str:
+        from hush.mpc.compiler.show import show
+
+        return show(self)
+
+
+def _state(module: torch.nn.Module) -> dict[str, Tensor]:
+    named = dict(module.named_buffers(remove_duplicate=False))
+    return named | dict(module.named_parameters(remove_duplicate=False))
+
+
+def make_weights(recipe: Recipe, state: Mapping[str, Tensor], specs: Sequence[WeightSpec]) -> dict[str, Tensor]:
+    """Evaluate a recipe on a module's parameters."""
+    needed = {n.target for n in recipe.graph.nodes if n.op == "placeholder"}
+    missing = sorted(str(name) for name in needed - set(state))
+    if missing:
+        raise ProgramError(
+            f"the model lacks {missing[0]!r} ({len(missing)} parameters in all): not this program's model"
+        )
+    tensors = {name: state[name].detach().cpu() for name in needed}
+    try:
+        made = evaluate(recipe.graph, [tensors[str(n.target)] for n in _placeholders(recipe.graph)], recipe.constants)
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise ProgramError(f"the model's parameters do not fit this program: {error}") from error
+    weights = {}
+    for spec, value in zip(specs, made, strict=True):
+        if tuple(value.shape) != spec.shape:
+            raise ProgramError(f"weight {spec.name!r} comes out as {tuple(value.shape)}, the program has {spec.shape}")
+        weights[spec.name] = value.contiguous()
+    return weights
+
+
+def _placeholders(graph: fx.Graph) -> list[fx.Node]:
+    return [n for n in graph.nodes if n.op == "placeholder"]

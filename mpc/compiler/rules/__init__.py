@@ -1,0 +1,22 @@
+"""One table per interpretation of an op: what it is on shares (`secure`) and how large its values get (`bounds`).
+
+The plain interpretation is the op itself, shapes come from running it, and cost from running the secure rule under a
+cost model. An op without a secure rule is an `UnsupportedOp`.
+"""
+
+from hush.mpc.compiler.rules import activations, contractions, elementwise, layout, logic, lookup, reductions
+from hush.mpc.compiler.rules.table import RULES, Rule, Site, rule_for
+
+__all__ = [
+    "RULES",
+    "Rule",
+    "Site",
+    "activations",
+    "contractions",
+    "elementwise",
+    "layout",
+    "logic",
+    "lookup",
+    "reductions",
+    "rule_for",
+]

@@ -1,0 +1,140 @@
+"""Ops that only move entries: each party applies them to its own parts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hush.mpc.compiler.ops import op_target
+from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.secret import Shared, concat, stack
+
+Index = Any
+
+
+def _aten(*names: str) -> list[str]:
+    return [f"aten.{n}" for n in names]
+
+
+def _keep_last(site: Site, x: Shared, move: Any) -> Shared:
+    """Apply a rearrangement; one-hot rows travel along as a last dimension."""
+    if site.type.kind is Kind.ONEHOT:
+        return x.local(lambda t: torch.func.vmap(move, in_dims=-1, out_dims=-1)(t))
+    return x.local(move)
+
+
+@rule(*_aten("view.default", "reshape.default", "_unsafe_view.default"), onehot=True)
+def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
+    # parts need not be laid out in memory as the plain tensor was
+    return _keep_last(site, x, lambda t: t.reshape(list(shape)))
+
+
+@rule(
+    *_aten(
+        "transpose.int",
+        "permute.default",
+        "t.default",
+        "unsqueeze.default",
+        "squeeze.dim",
+        "squeeze.default",
+        "squeeze.dims",
+        "expand.default",
+        "select.int",
+        "slice.Tensor",
+        "flatten.using_ints",
+        "roll.default",
+        "flip.default",
+        "repeat.default",
+        "repeat_interleave.self_int",
+        "movedim.int",
+        "swapaxes.default",
+    ),
+    onehot=True,
+)
+def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
+    move = lambda t: site.node.target(t, *args, **kwargs)  # type: ignore[operator]  # noqa: E731
+    return _keep_last(site, x, move) if isinstance(x, Shared) else move(x)
+
+
+@rule(*_aten("unfold.default", "diagonal.default", "tril.default", "triu.default", "pixel_shuffle.default"))
+def _rearrange_values(site: Site, x: Shared, *args: Any) -> Shared:
+    return x.local(lambda t: site.node.target(t, *args))  # type: ignore[operator]
+
+
+@rule(*_aten("split.Tensor", "split_with_sizes.default", "chunk.default", "unbind.int"))
+def _split(site: Site, x: Shared, *args: Any) -> list[Shared]:
+    pieces = [site.node.target(t, *args) for t in x.parts]  # type: ignore[operator]
+    return [replace(x, parts=tuple(parts)) for parts in zip(*pieces, strict=True)]
+
+
+@rule("getitem")
+def _getitem(site: Site, values: Sequence[Any], index: int) -> Any:
+    return operator.getitem(values, index)
+
+
+def _alike(site: Site, values: Sequence[Value]) -> list[Shared]:
+    """Operands of a concatenation at one scale, constants and public weights among them."""
+    secrets = [v for v in values if isinstance(v, Shared)]
+    finest = max(secrets, key=lambda s: s.frac)
+    if site.real:
+        finest = site.as_real(finest)
+    return [site.secret(v, finest) for v in values]
+
+
+@rule(*_aten("cat.default"))
+def _cat(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
+    return concat(_alike(site, values), dim)
+
+
+@rule(*_aten("stack.default"))
+def _stack(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
+    return stack(_alike(site, values), dim)
+
+
+@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"))
+def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
+    """Between real, integer and bit: lifting is local; a truth value of an integer is a comparison with 0."""
+    source = site.node.args[0]
+    kind = type_of(source).kind  # type: ignore[arg-type]
+    if site.type.kind is kind or (kind is Kind.BOOL and site.type.kind is Kind.INT):
+        return x
+    if site.type.kind is Kind.REAL:
+        return site.as_real(x)
+    if site.type.kind is Kind.BOOL:
+        return _nonzero(site, x)
+    if kind is Kind.ONEHOT:
+        return x
+    raise site.unsupported("rounding a secret real to an integer has no rule")
+
+
+def _nonzero(site: Site, x: Shared) -> Any:
+    zero = yield from site.p.is_zero(x, bound=site.bound(0))
+    return (yield from site.p.from_bits(site.p.invert(zero)))[0]
+
+
+@rule(*_aten("pad.default", "constant_pad_nd.default"))
+def _pad(site: Site, x: Shared, pad: Sequence[int], *rest: Any) -> Shared:
+    mode = rest[0] if rest and isinstance(rest[0], str) else "constant"
+    fill = next((r for r in rest if isinstance(r, int | float)), 0)
+    if mode == "constant":
+        padded = x.local(lambda t: torch.nn.functional.pad(t, list(pad)))
+        if not fill:
+            return padded
+        outside = torch.nn.functional.pad(torch.zeros(x.shape), list(pad), value=1.0)
+        return site.p.add_public(padded, outside * fill)
+    places = torch.arange(x.numel, dtype=torch.float64).reshape(x.shape)
+    places = torch.nn.functional.pad(places, list(pad), mode=mode).long()
+    return x.local(lambda t: t.reshape(-1)[places.to(t.device)])
+
+
+@rule(*_aten("index_select.default"))
+def _index_select(site: Site, x: Shared, dim: int, index: Tensor) -> Shared:
+    if isinstance(index, Shared):
+        raise site.unsupported("rows at secret places have a rule as x[index], not as index_select")
+    return x.local(lambda t: t.index_select(dim, index.to(t.device)))

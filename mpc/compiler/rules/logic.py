@@ -1,0 +1,183 @@
+"""Comparisons, conditions and logic on secret integers and reals: truth values are integers 0 and 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hush.mpc.compiler.ops import op_name, op_target
+from hush.mpc.compiler.rules.elementwise import minus, total
+from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+
+_KINDS = ("Scalar", "Tensor")
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
+def _is_onehot(site: Site, index: int) -> bool:
+    operand: Any = site.node.args[index]
+    return hasattr(operand, "meta") and type_of(operand).kind is Kind.ONEHOT
+
+
+@rule(*(f"aten.{op}.{kind}" for op in _COMPARISONS for kind in _KINDS), onehot=True)
+def _compare(site: Site, a: Value, b: Value) -> Any:
+    """One comparison, exact. Of a one-hot integer with a number: a table look-up, local."""
+    if _is_onehot(site, 0) and isinstance(b, int | float):
+        return _look_up(site, a, b)
+    return _difference(site, a, b)
+
+
+def _look_up(site: Site, rows: Value, number: float) -> Shared:
+    assert isinstance(rows, Shared)
+    table = op_target(op_name(site.node.target))(torch.arange(rows.shape[-1]), number)
+    return site.p.matmul_int(rows, table.long().reshape(-1, 1).to(rows.parts[0].device))[..., 0]
+
+
+def _integer(site: Site, index: int, value: Value) -> Value:
+    return site.integer(value) if isinstance(value, Shared) and _is_onehot(site, index) else value
+
+
+def _difference(site: Site, a: Value, b: Value) -> Step[Shared]:
+    p, op = site.p, op_name(site.node.target).split(".")[1]
+    a, b = _integer(site, 0, a), _integer(site, 1, b)
+    gap = _gap(site, a, b)
+    bound = sum(_size(site, i, v) for i, v in ((0, a), (1, b)))
+    if op in ("eq", "ne"):
+        bit = yield from p.is_zero(gap, bound=bound)
+        flip = op == "ne"
+    else:
+        bit = yield from p.negative(gap if op in ("lt", "ge") else p.neg(gap), bound=bound)
+        flip = op in ("le", "ge")
+    return (yield from p.from_bits(p.invert(bit) if flip else bit))[0]
+
+
+def _gap(site: Site, a: Value, b: Value) -> Shared:
+    """a - b at the finer of the two scales."""
+    p = site.p
+    fracs = [v.frac for v in (a, b) if isinstance(v, Shared)]
+    reals = [not isinstance(v, Shared) and torch.as_tensor(v).is_floating_point() for v in (a, b)]
+    frac = max([*fracs, p.frac if any(reals) else 0])
+    a, b = (p.rescale(v, frac) if isinstance(v, Shared) and v.frac < frac else v for v in (a, b))
+    if isinstance(a, Shared) and isinstance(b, Shared):
+        return p.sub(a, b)
+    if isinstance(a, Shared):
+        value = minus(site, b)
+        assert not isinstance(value, Shared) and value is not None
+        return p.add_public(a, value)
+    assert isinstance(b, Shared) and a is not None
+    return p.add_public(p.neg(b), a)
+
+
+def _size(site: Site, index: int, value: Value) -> float:
+    if isinstance(value, Tensor):
+        return float(value.double().abs().max()) if value.numel() else 0.0
+    return site.bound(index)
+
+
+@rule("aten.logical_not.default", "aten.bitwise_not.default")
+def _not(site: Site, x: Shared) -> Shared:
+    if type_of(site.node.args[0]).kind is not Kind.BOOL:  # type: ignore[arg-type]
+        raise site.unsupported("negation of a secret that is no truth value has no rule")
+    return site.p.add_public(site.p.neg(x), 1)
+
+
+@rule("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default")
+def _and(site: Site, a: Value, b: Value) -> Step[Shared]:
+    """Product of truth values: local with a public one."""
+    _only_bits(site)
+    return (yield from _bit_product(site, a, b))
+
+
+@rule("aten.__or__.Tensor", "aten.bitwise_or.Tensor", "aten.logical_or.default")
+def _or(site: Site, a: Value, b: Value) -> Step[Shared]:
+    """a + b - ab."""
+    _only_bits(site)
+    both = yield from _bit_product(site, a, b)
+    return site.p.sub(total(site, a, _as_integer(b)), both)
+
+
+def _only_bits(site: Site) -> None:
+    if site.type.kind is not Kind.BOOL:
+        raise site.unsupported("bitwise logic of secret integers has no rule; of truth values it has")
+
+
+def _as_integer(value: Value) -> Value:
+    return value.long() if isinstance(value, Tensor) else value
+
+
+def _bit_product(site: Site, a: Value, b: Value) -> Step[Shared]:
+    if isinstance(a, Shared) and isinstance(b, Shared):
+        return (yield from site.p.mul(a, b, frac=0))
+    secret, public = (a, b) if isinstance(a, Shared) else (b, a)
+    assert isinstance(secret, Shared)
+    return site.p.scale(secret, torch.as_tensor(public).long().to(secret.parts[0].device))
+
+
+@rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+def _where(site: Site, condition: Value, a: Value, b: Value) -> Step[Shared]:
+    return (yield from choose(site, condition, a, b))
+
+
+@rule("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+def _masked_fill(site: Site, x: Value, mask: Value, value: Value) -> Step[Shared]:
+    return (yield from choose(site, mask, value, x))
+
+
+def choose(site: Site, condition: Value, a: Value, b: Value) -> Step[Shared]:
+    """a where the condition holds, b elsewhere, exactly: b + condition * (a - b)."""
+    p, frac = site.p, site.p.frac if site.real else 0
+    if isinstance(condition, Shared):
+        if not isinstance(a, Shared) and not isinstance(b, Shared):
+            return _choose_constants(site, condition, a, b, frac)
+        gap = _gap(site, _lifted(site, a), _lifted(site, b))
+        gap = gap if gap.frac == frac else p.rescale(gap, frac)
+        chosen = yield from p.mul(condition, gap, frac=frac)
+        return total(site, chosen, b)
+    keep = torch.as_tensor(condition).long()
+    terms = []
+    for value, where in ((a, keep), (b, 1 - keep)):
+        if isinstance(value, Shared):
+            terms.append(p.scale(site.as_real(value) if site.real else value, where.to(value.parts[0].device)))
+        else:
+            terms.append(torch.as_tensor(value) * where)
+    return total(site, terms[0], terms[1])
+
+
+def _lifted(site: Site, value: Value) -> Value:
+    if isinstance(value, Shared):
+        return site.as_real(value) if site.real else value
+    assert value is not None
+    return torch.as_tensor(value, dtype=torch.float64) if site.real else value
+
+
+def _choose_constants(site: Site, condition: Shared, a: Value, b: Value, frac: int) -> Shared:
+    """Two public values: their encodings are integers, so the choice is local."""
+    assert a is not None and b is not None
+    high, low = (site.encode(torch.as_tensor(v, dtype=torch.float64), frac) for v in (a, b))  # type: ignore[arg-type]
+    device = condition.parts[0].device
+    scaled = site.p.scale(condition, (high - low).to(device))
+    offset = torch.as_tensor(b, dtype=torch.float64)  # type: ignore[arg-type]
+    return site.p.add_public(scaled.with_frac(frac), offset.clamp(-(2.0**26), 2.0**26))
+
+
+@rule("aten.maximum.default", "aten.max.other")
+def _maximum(site: Site, a: Value, b: Value) -> Step[Shared]:
+    return (yield from _extreme(site, a, b, largest=True))
+
+
+@rule("aten.minimum.default", "aten.min.other")
+def _minimum(site: Site, a: Value, b: Value) -> Step[Shared]:
+    return (yield from _extreme(site, a, b, largest=False))
+
+
+def _extreme(site: Site, a: Value, b: Value, *, largest: bool) -> Step[Shared]:
+    """b + [a > b] (a - b), or with [a < b]: exact."""
+    p = site.p
+    gap = _gap(site, _lifted(site, a), _lifted(site, b))
+    bound = _size(site, 0, a) + _size(site, 1, b)
+    bit = yield from p.negative(p.neg(gap) if largest else gap, bound=bound)
+    return total(site, (yield from p.select(bit, gap)), b)

@@ -1,0 +1,118 @@
+"""Looking things up at secret or public places: embedding, gather, indexing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hush.mpc.compiler.rules.contractions import product
+from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.functions import embedding, order
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+
+
+@rule("aten.embedding.default", onehot=True)
+def _embedding(site: Site, table: Shared | Tensor, ids: Any, *_: Any) -> Any:
+    """Rows of a table: at public places local; of one-hot rows one product; else by equality with every id."""
+    if not isinstance(ids, Shared):
+        return _rows(table, ids)
+    if type_of(site.node.args[1]).kind is Kind.ONEHOT:  # type: ignore[arg-type]
+        return embedding.embedding_of_one_hot(site.p, ids, table[: ids.shape[-1]], frac=site.p.frac)
+    return embedding.embedding_of_ids(site.p, ids, table, frac=site.p.frac)
+
+
+def _rows(table: Shared | Tensor, ids: Tensor) -> Shared | Tensor:
+    if isinstance(table, Shared):
+        return table.local(lambda t: t[ids.to(t.device)])
+    return table[ids]
+
+
+@rule("aten.gather.default")
+def _gather(site: Site, x: Value, dim: int, index: Value, **_: Any) -> Any:
+    if not isinstance(index, Shared):
+        assert isinstance(x, Shared) and isinstance(index, Tensor)
+        return x.local(lambda t: t.gather(dim, index.to(t.device)))
+    return _gather_secret(site, x, dim, index)
+
+
+def _gather_secret(site: Site, x: Value, dim: int, index: Shared) -> Step[Shared]:
+    """out[.., i, ..] = sum_j [index[.., i, ..] == j] x[.., j, ..]."""
+    assert isinstance(x, Shared | Tensor)
+    own = x.local(lambda t: t.movedim(dim, -1)) if isinstance(x, Shared) else x.movedim(dim, -1)
+    places = index.local(lambda t: t.movedim(dim, -1))
+    lead = places.shape[:-1]
+    cut = tuple(slice(0, n) for n in lead)
+    own = own[cut]
+    hot = yield from order.one_hot(site.p, places, own.shape[-1])
+    column = own.reshape(*own.shape, 1)
+    found = yield from product(site, hot, column)
+    return found[..., 0].local(lambda t: t.movedim(-1, dim))
+
+
+@rule("aten.index.Tensor", onehot=True)
+def _index(site: Site, x: Value, indices: Sequence[Value]) -> Any:
+    if isinstance(x, Shared) and type_of(site.node.args[0]).kind is Kind.ONEHOT:  # type: ignore[arg-type]
+        x = site.integer(x)
+    secret = [i for i, index in enumerate(indices) if isinstance(index, Shared)]
+    if not secret:
+        places = [_plain(i) for i in indices]
+        if isinstance(x, Shared):
+            return x.local(lambda t: t[tuple(_at(i, t) for i in places)])
+        assert isinstance(x, Tensor)
+        return x[tuple(places)]
+    if len(secret) > 1:
+        raise site.unsupported("more than one secret index has no rule")
+    return _index_secret(site, x, list(indices), secret[0])
+
+
+def _plain(index: Value) -> Any:
+    """A boolean public index as the places where it is true: shapes must not depend on the device."""
+    if isinstance(index, Tensor) and index.dtype == torch.bool:
+        if index.ndim != 1:
+            return index
+        return index.nonzero().reshape(-1)
+    return slice(None) if index is None else index
+
+
+def _at(index: Any, like: Tensor) -> Any:
+    return index.to(like.device) if isinstance(index, Tensor) else index
+
+
+def _index_secret(site: Site, x: Value, indices: list[Value], place: int) -> Step[Shared]:
+    """x[i, ids] with public i: the rows along the secret dimension, picked by a one-hot product."""
+    assert isinstance(x, Shared | Tensor)
+    ids = indices[place]
+    assert isinstance(ids, Shared)
+    if any(i is None for i in indices[:place]):
+        raise site.unsupported("a secret index behind a full slice has no rule: move that dimension to the front")
+    operand: Any = site.node.args[1]
+    rows = ids
+    if type_of(operand[place]).kind is not Kind.ONEHOT:
+        rows = yield from order.one_hot(site.p, ids, x.shape[place])
+    others = [i for i in indices if isinstance(i, Tensor)]
+    if not others:
+        flat = x.reshape(x.shape[0], -1)
+        found = yield from product(site, rows, flat)
+        return found.reshape(*rows.shape[:-1], *x.shape[1:])
+    shape = torch.broadcast_shapes(rows.shape[:-1], *(o.shape for o in others))
+    picked = _pick(x, indices, place, shape)
+    rows = rows.expand(*shape, rows.shape[-1]).reshape(*shape, 1, rows.shape[-1])
+    tail = picked.shape[len(shape) + 1 :]
+    found = yield from product(site, rows, picked.reshape(*picked.shape[: len(shape) + 1], -1))
+    return found.reshape(*shape, *tail)
+
+
+def _pick(x: Shared | Tensor, indices: list[Value], place: int, shape: torch.Size) -> Shared | Tensor:
+    """[*shape, n, ...]: entries at the public indices, the secret dimension of n kept behind them."""
+
+    def pick(t: Tensor) -> Tensor:
+        moved = t.movedim(place, len(indices) - 1)
+        public = [i.expand(shape).to(t.device) for i in indices if isinstance(i, Tensor)]
+        return moved[tuple(public)]
+
+    return x.local(pick) if isinstance(x, Shared) else pick(x)

@@ -1,0 +1,196 @@
+"""Sums, means, extremes and their places along dimensions; pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hush.mpc.compiler.rules.table import Site, rule
+from hush.mpc.functions import order, sqrt
+from hush.mpc.protocol import ConvShape
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+
+
+def _dims(x: Shared, dim: int | Sequence[int] | None) -> tuple[int, ...]:
+    if dim is None or (not isinstance(dim, int) and not list(dim)):
+        return tuple(range(x.ndim))
+    return tuple(d % x.ndim for d in ([dim] if isinstance(dim, int) else dim))
+
+
+@rule("aten.sum.dim_IntList", "aten.sum.default")
+def _sum(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: Any) -> Shared:
+    return x.sum(_dims(x, dim), keepdim)
+
+
+@rule("aten.cumsum.default")
+def _cumsum(site: Site, x: Shared, dim: int, **_: Any) -> Shared:
+    return x.local(lambda t: x.ring.reduce(t.cumsum(dim, dtype=t.dtype)))
+
+
+@rule("aten.diff.default")
+def _diff(site: Site, x: Shared, n: int = 1, dim: int = -1, *_: Any) -> Shared:
+    for _step in range(n):
+        length = x.shape[dim]
+        x = site.p.sub(_span(x, dim, 1, length - 1), _span(x, dim, 0, length - 1))
+    return x
+
+
+def _span(x: Shared, dim: int, start: int, length: int) -> Shared:
+    return x.local(lambda t: t.narrow(dim, start, length))
+
+
+@rule("aten.mean.dim", "aten.mean.default")
+def _mean(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: Any) -> Step[Shared]:
+    return average(site, site.as_real(x), _dims(x, dim), keepdim, site.bound(0))
+
+
+def average(site: Site, x: Shared, dims: tuple[int, ...], keepdim: bool, bound: float) -> Step[Shared]:
+    """Mean over dimensions: sums are exact, one truncation a result."""
+    count = math.prod(x.shape[d] for d in dims)
+    scale = min(40, 60 - x.frac - max(0, math.ceil(math.log2(max(bound, 1.0)))))
+    return site.p.mul_public(x.sum(dims, keepdim=keepdim), 1.0 / count, frac=x.frac, scale=scale)
+
+
+@rule("aten.var.correction")
+def _var(site: Site, x: Shared, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Step[Shared]:
+    return (yield from _variance(site, x, _dims(x, dim), correction, keepdim))
+
+
+@rule("aten.std.correction")
+def _std(site: Site, x: Shared, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Step[Shared]:
+    variance = yield from _variance(site, x, _dims(x, dim), correction, keepdim)
+    return (yield from sqrt.sqrt(site.p, variance, bound=max(4 * site.bound(0) ** 2, 1.0)))
+
+
+def _variance(site: Site, x: Shared, dims: tuple[int, ...], correction: float, keepdim: bool) -> Step[Shared]:
+    bound = site.bound(0)
+    centred = site.p.sub(x, (yield from average(site, x, dims, True, bound)))
+    squares = yield from site.p.mul(centred, centred, frac=x.frac)
+    count = math.prod(x.shape[d] for d in dims)
+    ratio = count / (count - correction)
+    mean = yield from average(site, squares, dims, keepdim, max(4 * bound**2, 1.0))
+    return mean if correction == 0 else (yield from site.p.mul_public(mean, ratio, frac=x.frac))
+
+
+@rule("aten.linalg_vector_norm.default")
+def _norm(site: Site, x: Shared, ord: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Step[Shared]:
+    if ord != 2:
+        raise site.unsupported(f"vector norms of order {ord} have no rule; order 2 has")
+    dims = _dims(x, dim)
+    squares = (yield from site.p.mul(x, x, frac=x.frac)).sum(dims, keepdim=keepdim)
+    count = math.prod(x.shape[d] for d in dims)
+    return (yield from sqrt.sqrt(site.p, squares, bound=max(count * site.bound(0) ** 2, 1.0)))
+
+
+@rule("aten.amax.default")
+def _amax(site: Site, x: Shared, dim: Any = (), keepdim: bool = False) -> Step[Shared]:
+    return (yield from _extreme(site, x, _dims(x, dim), keepdim))
+
+
+@rule("aten.amin.default")
+def _amin(site: Site, x: Shared, dim: Any = (), keepdim: bool = False) -> Step[Shared]:
+    return site.p.neg((yield from _extreme(site, site.p.neg(x), _dims(x, dim), keepdim)))
+
+
+@rule("aten.max.default")
+def _max(site: Site, x: Shared) -> Step[Shared]:
+    return (yield from _extreme(site, x, _dims(x, None), False))
+
+
+@rule("aten.min.default")
+def _min(site: Site, x: Shared) -> Step[Shared]:
+    return site.p.neg((yield from _extreme(site, site.p.neg(x), _dims(x, None), False)))
+
+
+def _extreme(site: Site, x: Shared, dims: tuple[int, ...], keepdim: bool) -> Step[Shared]:
+    rest = [d for d in range(x.ndim) if d not in dims]
+    flat = x.local(lambda t: t.permute([*rest, *dims]).reshape([t.shape[d] for d in rest] + [-1]))
+    found = yield from order.maximum(site.p, flat, -1, bound=site.bound(0))
+    return found.reshape(*(1 if d in dims else s for d, s in enumerate(x.shape))) if keepdim else found
+
+
+@rule("aten.argmax.default")
+def _argmax(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
+    return (yield from _place(site, x, dim, keepdim))
+
+
+@rule("aten.argmin.default")
+def _argmin(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
+    return (yield from _place(site, site.p.neg(x), dim, keepdim))
+
+
+def _place(site: Site, x: Shared, dim: int | None, keepdim: bool) -> Step[Shared]:
+    if dim is None:
+        found = yield from order.argmax(site.p, x.reshape(-1), 0, bound=site.bound(0))
+        return found.reshape(*[1] * x.ndim) if keepdim else found
+    found = yield from order.argmax(site.p, x, dim, bound=site.bound(0))
+    return found.local(lambda t: t.unsqueeze(dim)) if keepdim else found
+
+
+@rule("aten.any.dim", "aten.any.default")
+def _any(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
+    """Whether any truth value is 1: the number of them is not 0."""
+    count = x.sum(_dims(x, dim), keepdim)
+    zero = yield from site.p.is_zero(count, bound=float(x.numel))
+    return (yield from site.p.from_bits(site.p.invert(zero)))[0]
+
+
+@rule("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
+def _adaptive_pool(site: Site, x: Shared, size: Sequence[int]) -> Step[Shared]:
+    space = tuple(x.shape[x.ndim - len(size) :])
+    if all(s == 1 for s in size):
+        return average(site, x, tuple(range(x.ndim - len(size), x.ndim)), True, site.bound(0))
+    if any(s % o for s, o in zip(space, size, strict=True)):
+        raise site.unsupported(f"adaptive pooling of {space} to {tuple(size)} has unequal windows, which have no rule")
+    kernel = [s // o for s, o in zip(space, size, strict=True)]
+    return _pool(site, x, kernel, kernel, [0] * len(size))
+
+
+@rule("aten.avg_pool1d.default", "aten.avg_pool2d.default")
+def _avg_pool(
+    site: Site,
+    x: Shared,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> Step[Shared]:
+    if ceil_mode or (not count_include_pad and any(padding)) or divisor is not None:
+        raise site.unsupported("average pooling with ceil_mode, uncounted padding or a divisor has no rule")
+    return _pool(site, x, kernel, stride or kernel, padding)
+
+
+def _pool(site: Site, x: Shared, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Step[Shared]:
+    """Mean over windows: a convolution of each channel with a public constant."""
+    count, channels = len(kernel), x.shape[1 if x.ndim > len(kernel) + 1 else 0]
+    padding = list(padding) * count if len(padding) == 1 else padding
+    batch = x if x.ndim == count + 2 else x.reshape(1, *x.shape)
+    window = torch.full((channels, 1, *kernel), 1.0 / math.prod(kernel))
+    geometry = ConvShape(tuple(stride), tuple(padding), (1,) * count, channels)
+    y = yield from site.p.conv_public(batch, window, geometry, frac=x.frac)
+    return y if x.ndim == count + 2 else y[0]
+
+
+@rule("aten.max_pool2d.default", "aten.max_pool1d.default")
+def _max_pool(
+    site: Site,
+    x: Shared,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> Step[Shared]:
+    if any(padding) or any(d != 1 for d in dilation) or ceil_mode:
+        raise site.unsupported("max pooling with padding, dilation or ceil_mode has no rule")
+    windows = x
+    for place, (size, step) in enumerate(zip(kernel, stride or kernel, strict=True)):
+        windows = windows.local(lambda t, d=x.ndim - len(kernel) + place, k=size, s=step: t.unfold(d, k, s))
+    flat = windows.local(lambda t: t.reshape(*t.shape[: x.ndim], -1))
+    return (yield from order.maximum(site.p, flat, -1, bound=site.bound(0)))
