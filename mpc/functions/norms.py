@@ -130,10 +130,12 @@ def batch_norm(
     centred = affine_bias(p, x, _negated(p, per_channel(running_mean, x.ndim)))
     factor: Weight
     if isinstance(running_var, Shared):
-        shifted = p.add_public(running_var, max(eps, 2.0**-running_var.frac))
-        factor = yield from rsqrt(
-            p, shifted, bound=variance_bound + 2 * eps, floor=max(eps / 2, 2.0**-running_var.frac), frac=x.frac + 4
-        )
+        fine = max(
+            running_var.frac, 60 - x.frac - math.ceil(math.log2(variance_bound + 1))
+        )  # so that eps is not rounded
+        shifted = p.add_public(p.rescale(running_var, fine), max(eps, 2.0**-fine))
+        floor = max(eps / 2, 2.0**-fine)
+        factor = yield from rsqrt(p, shifted, bound=variance_bound + 2 * eps, floor=floor, frac=x.frac + 4)
     else:
         factor = 1 / (running_var.to(torch.float64) + eps).sqrt()
     scaled = yield from affine(p, centred, per_channel(factor, x.ndim), None)
