@@ -106,7 +106,7 @@ def _sixty_fourth_power(p: Protocol, x: Shared) -> Step[Shared]:
 )
 def exp_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """0 if x < -14 else (1 + x/2^5)^(2^5), as published. One comparison, five squares, one select."""
-    outside, power = yield from together(below(p, x, CUT, bound=bound), _limit_power(p.unchecked(), x))
+    outside, power = yield from together(below(p, x, CUT, bound=bound, exact=True), _limit_power(p.unchecked(), x))
     return (yield from p.select(p.invert(outside), power))
 
 

@@ -40,10 +40,10 @@ _MIDDLE = (0.0085064025895951, 0.5, 0.2281430841728270, -0.011113046708173, 0.00
 )
 def silu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """0 (x < -8), a quadratic (x < -4), an even sextic (x <= 4), x: three comparisons, products and selects."""
-    (a, b, c), (low, middle) = yield from together(
-        together(below(p, x, -8.0, bound=bound), below(p, x, -4.0, bound=bound), below(p, x, 4.0, bound=bound)),
-        _pieces(p.unchecked(), x),
+    bits, (low, middle) = yield from together(
+        together(*(below(p, x, at, bound=bound, exact=True) for at in (-8.0, -4.0, 4.0))), _pieces(p.unchecked(), x)
     )
+    a, b, c = bits
     parts = yield from together(p.select(p.xor(a, b), low), p.select(p.xor(b, c), middle), p.select(p.invert(c), x))
     return p.add(p.add(parts[0], parts[1]), parts[2])
 
