@@ -54,6 +54,11 @@ def _addmm(draft: Draft, node: fx.Node) -> None:
     replace(draft, node, call(draft, "hush.affine", x, w, bias, like=node))
 
 
+def _view(draft: Draft, node: fx.Node) -> None:
+    """Without the clones a tensor may lie differently in memory: reshape copes."""
+    replace(draft, node, call(draft, "aten.reshape.default", *node.args, like=node))
+
+
 def _matmul(draft: Draft, node: fx.Node) -> None:
     replace(draft, node, call(draft, "hush.matmul", *node.args, like=node))
 
@@ -115,6 +120,8 @@ _REWRITES: dict[str, Any] = {
     "aten.native_dropout.default": _nothing_pair,
     "aten._assert_tensor_metadata.default": _erase,
     "aten._assert_scalar.default": _erase,
+    "aten.view.default": _view,
+    "aten._unsafe_view.default": _view,
     "aten.linear.default": _linear,
     "aten.addmm.default": _addmm,
     "aten.matmul.default": _matmul,
