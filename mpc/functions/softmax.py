@@ -57,8 +57,8 @@ def softmax(
     Outside: undefined where |x| exceeds the bound.
     Per row of n entries: n-1 comparisons and selects, n exp, n truncated products, one reciprocal.
     """
-    masked = _Masked.of(x.shape, mask, bound)
-    _, powers, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
+    masked = Masked.of(x.shape, mask, bound)
+    _, powers, total = yield from exponentials(p, masked.enter(p, x), masked, approx)
     longest, puma = masked.rows.longest, approx == "puma"
     inverse = yield from reciprocal(
         p, total, bound=MOST * longest, floor=LEAST, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx
@@ -75,14 +75,14 @@ def log_softmax(
     Domain and masks as `softmax`; entries that are masked out come back as the mask itself below the row's log sum, cut
     at -2^24. Error: 1e-4 in usual rows; 2e-3 up to 128 entries and 1e-2 up to 2048 where one stands against all others.
     """
-    masked = _Masked.of(x.shape, mask, bound)
-    m, _, total = yield from _exponentials(p, masked.enter(p, x), masked, approx)
+    masked = Masked.of(x.shape, mask, bound)
+    m, _, total = yield from exponentials(p, masked.enter(p, x), masked, approx)
     spread = yield from log(p, total, bound=MOST * masked.rows.longest, floor=LEAST)
     level = masked.rows.per_row(p.add(m, spread), x.shape)
     return p.sub(x if masked.mask is None else p.add_public(x, masked.mask.clamp(min=FLOOR)), level)
 
 
-def _exponentials(p: Protocol, x: Shared, masked: _Masked, approx: str) -> Step[tuple[Shared, Shared, Shared]]:
+def exponentials(p: Protocol, x: Shared, masked: Masked, approx: str) -> Step[tuple[Shared, Shared, Shared]]:
     """(m, exp(x - m), its sums), m each row's maximum, to within ROOM (exactly, for `puma`)."""
     rows = masked.rows
     m = yield from _pivot(p, x, masked, exact=approx == "puma")
@@ -90,7 +90,7 @@ def _exponentials(p: Protocol, x: Shared, masked: _Masked, approx: str) -> Step[
     return m, powers, rows.sum(powers)
 
 
-def _pivot(p: Protocol, x: Shared, masked: _Masked, *, exact: bool) -> Step[Shared]:
+def _pivot(p: Protocol, x: Shared, masked: Masked, *, exact: bool) -> Step[Shared]:
     """Each row's maximum, or a number within ROOM of it.
 
     The scores' coarse form in Z_2^32 costs nothing to make and halves the selections; what is found is widened, one
@@ -113,7 +113,7 @@ def tolerance(frac: int, entries: int) -> int:
     return max(0, frac + math.floor(math.log2(ROOM / levels)))
 
 
-class _Masked:
+class Masked:
     """A public mask settled against the scores' bound: the rows it leaves, what it adds, how far scores then differ."""
 
     __slots__ = ("mask", "offset", "range", "rows")
@@ -123,7 +123,7 @@ class _Masked:
         self.range = 2 * bound + (0.0 if offset is None else float(offset.abs().max()))
 
     @classmethod
-    def of(cls, shape: torch.Size, mask: Tensor | None, bound: float) -> _Masked:
+    def of(cls, shape: torch.Size, mask: Tensor | None, bound: float) -> Masked:
         """Split the mask into entries that cannot count and offsets of those that can."""
         if mask is None:
             return cls(Whole(shape[-1]), None, None, bound)
