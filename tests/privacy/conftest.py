@@ -1,0 +1,15 @@
+"""The roles of a whole tensor are those of one rotation here, so that every state is seen under it."""
+
+from __future__ import annotations
+
+import pytest
+
+from hush.protocols.replicated import rotation
+
+
+@pytest.fixture(autouse=True, params=[0], ids=["rotation0"])
+def roles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Role 0 is played by this party. Tests that want all three parametrise `roles` indirectly."""
+    turn: int = request.param
+    monkeypatch.setattr(rotation, "slices", lambda numel: (rotation.Slice(turn, 0, numel),))
+    return turn
