@@ -84,6 +84,8 @@ class Layout:
         narrow = count - wide
         runs = (Run(width, narrow, 0, 0), Run(width + 1, wide, narrow, narrow * width))
         self.runs = tuple(run for run in runs if run.count)
+        if count > bits or (count > 1 and width == 1 and not every):
+            raise ValueError(f"{bits} bits do not make {count} digits that can be asked: at least two bits each")
 
     def lengths(self, run: Run) -> range:
         """The lengths asked of a run's digits, longest first."""
