@@ -53,6 +53,8 @@ def normalise(p: Protocol, x: Shared, *, bound: float, floor: float, signed: boo
     Per element, with N = log2(bound * 2^x.frac) planes and D = log2(bound/floor): one to_bits of N planes, log2(D)
     rounds of `both` on at most D planes, from_bits of D planes, one product with truncation.
     """
+    if x.ring.bits < 64:
+        raise ValueError(f"normalise works in Z_2^64, not in Z_2^{x.ring.bits}: widen x by truncate(..., ring=RING64)")
     planes, lowest = plane_range(x.frac, bound, floor, signed=signed)
     bits = yield from p.to_bits(x, planes=planes + signed)
     sign_bit = bits.plane(planes) if signed else None

@@ -19,6 +19,7 @@ from hush.mpc.functions.normalise import leading_one, normalise, plane_range
 from hush.mpc.functions.reciprocal import reciprocal
 from hush.mpc.functions.rsqrt import PUMA, rsqrt, scaled_rsqrt
 from hush.mpc.functions.sqrt import sqrt
+from hush.mpc.ring import RING32
 from hush.protocols.fixed import Fixed
 
 POINTS = 10**6
@@ -204,6 +205,12 @@ def test_mantissa_and_exponent_make_up_the_number(signed: bool) -> None:
 def test_domains_that_are_none(bound: float, floor: float) -> None:
     with pytest.raises(ValueError, match="0 < floor <= bound"):
         plane_range(18, bound, floor)
+
+
+def test_narrow_rings_are_refused() -> None:
+    p = Fixed()
+    with pytest.raises(ValueError, match="widen"):
+        list(normalise(p, p.enter(torch.ones(1), frac=8, ring=RING32), bound=2.0, floor=0.5))
 
 
 def test_a_bound_too_wide_for_the_ring() -> None:
