@@ -7,12 +7,12 @@ number of elements: more digits are fewer bytes and more rounds. "P0" is role 0:
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 
-from hush.mpc.secret import Shared, words
+from hush.mpc.secret import Shared
 from hush.mpc.step import Round, Spec, Step, together
 from hush.protocols.replicated import rotation
 from hush.protocols.replicated.boolean import Parts, and_parts, join_parts
@@ -24,7 +24,7 @@ ROUND_BITS = 1 << 22  # what a round is worth, in bits of all three: 0.2 ms on l
 WIDEST_DIGIT = 6  # 63 dealt bits: beyond it local work grows faster than rounds fall
 
 
-@cache
+@lru_cache(maxsize=4096)
 def layout(bits: int, numel: int, *, tops: int = 1, every: bool = False) -> Layout:
     """The cheapest cut of `bits` bits into digits for so many elements: bits sent plus `ROUND_BITS` a round."""
     if bits == 0:
@@ -209,8 +209,3 @@ def _passes(rows: Parts, sums: Parts, cut: Layout, asked: list[tuple[int, int]])
     planes = [torch.cat([rows[part], sums[part]]) for part in range(2)]
     index = [cut.rows + cut.start(d) if length == 1 else cut.pass_rows[d, length] for d, length in asked]
     return planes[0][index], planes[1][index]
-
-
-def plane_words(numel: int) -> list[int]:
-    """Words of each slice of a tensor: what the slices' messages are counted in."""
-    return [words(piece.numel) for piece in rotation.slices(numel)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from torch import Tensor
 
@@ -65,13 +66,13 @@ def negative(party: Party, x: Shared, *, bound: float, drop: int = 0) -> Step[Sh
     return SharedBits(xor_parts(sums, carry), x.shape)
 
 
-def exceeds(party: Party, own: Tensor, bits: int, ring: Ring, rotation_: int) -> Step[Parts]:
+def exceeds(party: Party, own: Tensor, bits: int, ring: Ring, turn: int) -> Step[Parts]:
     """[v > c] for v known to role 0 and c known to roles 1 and 2, both of `bits` bits: parts of one plane.
 
     `own` [n] is v or c. v > c iff v + (2^bits - 1 - c) carries out of the bits. As `negative`, without a top bit; the
-    roles are those of `rotation_`, over the whole of `own`.
+    role 0 is party `turn`, over the whole of `own`.
     """
-    role = party.role(rotation_)
+    role = party.role(turn)
     planes = party.kernels.to_planes(own, bits, ring)
     cut = adder.layout(bits, own.numel(), tops=0)
     sums, rows = yield from adder.deal_and_answer(party, role, planes if role == 0 else ~planes, cut)
@@ -118,4 +119,4 @@ def _units(bound: float, frac: int, ring: Ring) -> int:
     """The largest magnitude in ring units; a ring element never exceeds 2^(k-1)."""
     if not 0 <= bound < math.inf:
         raise RangeError(f"a bound of {bound} is not a finite non-negative number: declare the largest magnitude")
-    return min(math.floor(math.ldexp(bound, frac)), 1 << (ring.bits - 1))
+    return min(math.floor(Fraction(bound) * Fraction(2) ** frac), 1 << (ring.bits - 1))
