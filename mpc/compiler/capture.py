@@ -58,7 +58,8 @@ class Draft:
     @property
     def output(self) -> fx.Node:
         """The output node."""
-        return next(iter(reversed(self.graph.nodes)))
+        last: fx.Node = next(iter(reversed(self.graph.nodes)))
+        return last
 
 
 def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], public: Sequence[str]) -> Draft:
@@ -175,8 +176,10 @@ def _argument(draft: Draft, path: tuple[str | int, ...], value: Tensor, public: 
 
 
 def _held(exported: torch.export.ExportedProgram, spec: Any) -> Tensor:
-    value = exported.state_dict.get(spec.target)
-    return exported.constants[spec.target] if value is None else value
+    found: Tensor | None = exported.state_dict.get(spec.target)
+    if found is None:
+        found = exported.constants[spec.target]
+    return found
 
 
 def _owner(spec: Any, value: Tensor) -> Visibility:

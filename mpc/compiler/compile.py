@@ -44,8 +44,8 @@ def compile_module(
     """Compile a module for secure inference on calls shaped like the example.
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights` is "secret" or
-    "public", `approx` the name of an approximation set. `ranges` widens the calibration: further example calls (tuples of
-    arguments, or (args, kwargs) pairs), or bounds by input or node name. UnsupportedOp for an op without a rule.
+    "public", `approx` the name of an approximation set. `ranges` widens the calibration: further example calls (tuples
+    of arguments, or (args, kwargs) pairs), or bounds by input or node name. UnsupportedOp for an op without a rule.
     """
     if weights not in ("secret", "public"):
         raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
@@ -97,7 +97,7 @@ def _samples(draft: Draft, more: Sequence[Any]) -> list[list[Tensor]]:
                 value = value[step]
             if value.shape != argument.value.shape:
                 raise RangeError(
-                    f"ranges: {argument.name!r} has shape {tuple(value.shape)} and the example {tuple(argument.value.shape)}"
+                    f"ranges: {argument.name!r} is {tuple(value.shape)}, and {tuple(argument.value.shape)} in the example"
                 )
             sample.append(value)
         samples.append(sample)

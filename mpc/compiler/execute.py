@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from hush.mpc.compiler.ops import args_of
 from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.rules import Site, rule_for
 from hush.mpc.compiler.types import Kind, layer_of, type_of
@@ -32,7 +33,7 @@ def execute(
 ) -> Step[list[Shared]]:
     """The secret leaves of the program's result, in order.
 
-    `inputs` are in the order of `program.inputs`, `weights` by name: handles, or float tensors if the weights are public.
+    `inputs` are in the order of `program.inputs`, `weights` by name: handles, or float tensors if they are public.
     `observer` is called before each round with the layer that the round counts to: that of the earliest unfinished op.
     Values are dropped after their last use.
     """
@@ -124,11 +125,11 @@ class _Run:
         if node.op == "get_attr":
             return self._constant(str(node.target))
         if node.op == "output":
-            self.results = [self._result(leaf) for leaf in node.args[0]]  # type: ignore[union-attr]
+            self.results = [self._result(leaf) for leaf in args_of(node)[0]]
             return None
         rule, site = rule_for(node), Site(self.protocol, node, self.program.approx)
         fetch = self.values.__getitem__ if rule.onehot else lambda operand: self._as_integer(site, operand)
-        args = fx.map_arg(node.args, fetch)
+        args = fx.map_arg(args_of(node), fetch)
         kwargs = fx.map_arg(node.kwargs, fetch)
         return rule.body(site, *args, **kwargs)
 

@@ -82,6 +82,12 @@ def op_target(name: str) -> Target:
     return overload
 
 
+def args_of(node: Any) -> tuple[Any, ...]:
+    """A node's arguments, for reading."""
+    args: tuple[Any, ...] = node.args
+    return args
+
+
 def is_op(node: Any, *names: str) -> bool:
     """Whether a node calls one of the named ops."""
     return isinstance(node, fx.Node) and node.op == "call_function" and op_name(node.target) in names

@@ -12,7 +12,7 @@ from hush.mpc.secret import Shared
 
 
 def predict(program: Program, model: Protocol) -> Program:
-    """Set `program.cost` and `program.layer_costs` (a round counts to the earliest op that is under way). Returns it."""
+    """Set `program.cost` and `program.layer_costs` (a round counts to the earliest op under way). Returns it."""
     inputs = [_blank(model, spec.shared_shape, spec.frac) for spec in program.inputs]
     weights: dict[str, Shared | torch.Tensor] = {}
     for spec in program.weight_specs:

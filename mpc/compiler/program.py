@@ -20,7 +20,7 @@ from hush.mpc.ring import Ring
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the provider makes the program's weights from a module's parameters: public, it names and never holds them."""
+    """How the provider makes the program's weights from a module's parameters: it names them, and holds none."""
 
     graph: fx.Graph
     constants: Mapping[str, Tensor]
@@ -65,13 +65,13 @@ class Program:
         Path(path).write_bytes(self.data)
 
     def bind(self, source: torch.nn.Module | Mapping[str, Tensor]) -> Program:
-        """Fill `weights` from a module, or from its parameters by name; ProgramError if they do not fit. Returns self."""
+        """Fill `weights` from a module, or parameters by name; ProgramError if they do not fit. Returns self."""
         state = _state(source) if isinstance(source, torch.nn.Module) else source
         self.weights = make_weights(self.recipe, state, self.weight_specs)
         return self
 
     def encode_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Tensor]:
-        """Ring elements of the secret inputs of a call, in order; ShapeError or RangeError if they are not as declared."""
+        """Ring elements of a call's secret inputs, in order; ShapeError or RangeError if they are not as declared."""
         if len(args) > len(self.parameters):
             raise ShapeError(f"{len(args)} positional arguments where the module takes {len(self.parameters)}")
         call = dict(zip(self.parameters, args, strict=False)) | dict(kwargs or {})

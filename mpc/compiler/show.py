@@ -47,6 +47,8 @@ def _line(node: fx.Node) -> str:
 
 
 def _argument(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_argument, value)) + "]"
     return f"%{value.name}" if isinstance(value, fx.Node) else str(value)
 
 

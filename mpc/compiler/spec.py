@@ -152,7 +152,7 @@ def rebuild(structure: Structure, leaves: list[Any]) -> Any:
         return [rebuild(s, leaves) for s in structure["list"]]
     if "named" in structure:
         names = [k for k, _ in structure["fields"]]
-        return namedtuple(structure["named"], names)(*(rebuild(s, leaves) for _, s in structure["fields"]))  # type: ignore[misc]
+        return namedtuple(structure["named"], names)(*(rebuild(s, leaves) for _, s in structure["fields"]))
     return _mapping_class(structure["class"])({k: rebuild(s, leaves) for k, s in structure["dict"]})
 
 

@@ -1,4 +1,4 @@
-"""Public and provider-side factors move to where they cost nothing: into weights, or into a truncation that is due anyway."""
+"""Public and provider-side factors move to where they cost nothing: into weights, or into a truncation that is due."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, replace, scalar_of, visibilities
 from hush.mpc.compiler.types import Visibility
 
@@ -38,14 +38,14 @@ def fold_scales(draft: Draft) -> str:
 
 def _scalar_product(draft: Draft, node: fx.Node) -> tuple[fx.Node, float] | None:
     if is_op(node, _MUL):
-        for x, factor in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+        for x, factor in ((args_of(node)[0], args_of(node)[1]), (args_of(node)[1], args_of(node)[0])):
             value = scalar_of(draft, factor)
             if isinstance(x, fx.Node) and x.op == "call_function" and value is not None:
                 return x, value
-    if is_op(node, _DIV) and isinstance(node.args[0], fx.Node) and not node.kwargs:
-        value = scalar_of(draft, node.args[1])
+    if is_op(node, _DIV) and isinstance(args_of(node)[0], fx.Node) and not node.kwargs:
+        value = scalar_of(draft, args_of(node)[1])
         if value:
-            return node.args[0], 1 / value
+            return args_of(node)[0], 1 / value
     return None
 
 
@@ -55,29 +55,29 @@ def _into_matmul(draft: Draft, node: fx.Node, product: fx.Node, factor: float) -
     if abs(halvings) > _MOST_HALVINGS:
         halvings = 0
     rest, folded = factor * 2.0**halvings, 0
-    left, right = product.args[0], product.args[1]
+    left, right = args_of(product)[0], args_of(product)[1]
     if rest != 1.0:
         folded = int(_fold_factor(draft, left, rest) or _fold_factor(draft, right, rest))
         if not folded:
             left = call(draft, _MUL, left, rest, like=node)
-            left.meta |= {k: v for k, v in product.args[0].meta.items() if k in ("shape", "dtype")}  # type: ignore[union-attr]
-    before = product.args[2] if len(product.args) > 2 else 0
-    replace(draft, node, call(draft, "hush.matmul", left, right, before + halvings, like=node))  # type: ignore[operator]
+            left.meta |= {k: v for k, v in args_of(product)[0].meta.items() if k in ("shape", "dtype")}
+    before = args_of(product)[2] if len(args_of(product)) > 2 else 0
+    replace(draft, node, call(draft, "hush.matmul", left, right, before + halvings, like=node))
     return folded
 
 
 def _fold_factor(draft: Draft, x: Any, factor: float) -> bool:
     """Multiply the weight and bias of the linear layer that x is a rearrangement of; False if x is none."""
     while is_op(x, *LAYOUT) and len(x.users) == 1:
-        x = x.args[0]
+        x = args_of(x)[0]
     if not is_op(x, "hush.affine") or len(x.users) != 1:
         return False
     seen = visibilities(draft)
-    if seen[x.args[1]] is Visibility.SECRET:
+    if seen[args_of(x)[1]] is Visibility.SECRET:
         return False
     with draft.graph.inserting_before(x):
-        parts = [None if a is None else _times(draft, a, factor, x) for a in x.args[1:]]
-    x.args = (x.args[0], *parts)
+        parts = [None if a is None else _times(draft, a, factor, x) for a in args_of(x)[1:]]
+    x.args = (args_of(x)[0], *parts)
     return True
 
 
@@ -107,16 +107,16 @@ def fold_norms(draft: Draft) -> str:
 
 
 def _norm_weights(node: fx.Node) -> tuple[Any, Any]:
-    if is_op(node, "aten.layer_norm.default") and len(node.args[1]) == 1 and len(node.args) > 2:  # type: ignore[arg-type]
-        return node.args[2], node.args[3] if len(node.args) > 3 else None
-    return (node.args[1], None) if is_op(node, "hush.rms_norm") else (None, None)
+    if is_op(node, "aten.layer_norm.default") and len(args_of(node)[1]) == 1 and len(args_of(node)) > 2:
+        return args_of(node)[2], args_of(node)[3] if len(args_of(node)) > 3 else None
+    return (args_of(node)[1], None) if is_op(node, "hush.rms_norm") else (None, None)
 
 
 def _drop_norm_weights(node: fx.Node) -> None:
     if is_op(node, "hush.rms_norm"):
-        node.args = (node.args[0], None, node.args[2])
+        node.args = (args_of(node)[0], None, args_of(node)[2])
     else:
-        node.args = (*node.args[:2], None, None, *node.args[4:])
+        node.args = (*args_of(node)[:2], None, None, *args_of(node)[4:])
 
 
 def _readers(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
@@ -133,12 +133,12 @@ def _readers(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
 
 
 def _reads(seen: dict[fx.Node, Visibility], user: fx.Node, operand: fx.Node) -> bool:
-    own = is_op(user, "hush.affine") and user.args[0] is operand
-    return own and seen.get(user.args[1], Visibility.SECRET) is not Visibility.SECRET  # type: ignore[call-overload]
+    own = is_op(user, "hush.affine") and args_of(user)[0] is operand
+    return own and seen.get(args_of(user)[1], Visibility.SECRET) is not Visibility.SECRET
 
 
 def _absorb(draft: Draft, user: fx.Node, gamma: fx.Node, beta: fx.Node | None) -> None:
-    x, w, b = user.args if len(user.args) == 3 else (*user.args, None)
+    x, w, b = args_of(user) if len(args_of(user)) == 3 else (*args_of(user), None)
     with draft.graph.inserting_before(user):
         if beta is not None:
             shift = call(draft, "hush.matmul", beta, w, like=user)
@@ -157,17 +157,16 @@ def fold_linears(draft: Draft) -> str:
 
 
 def _second_linear(draft: Draft, node: fx.Node) -> int:
-    first = node.args[0] if is_op(node, "hush.affine") else None
-    if not is_op(first, "hush.affine") or len(first.users) != 1:  # type: ignore[union-attr]
+    first = args_of(node)[0] if is_op(node, "hush.affine") else None
+    if first is None or not is_op(first, "hush.affine") or len(first.users) != 1:
         return 0
-    assert isinstance(first, fx.Node)
     seen = visibilities(draft)
-    x, w, b = first.args if len(first.args) == 3 else (*first.args, None)
-    v, c = node.args[1], node.args[2] if len(node.args) == 3 else None
+    x, w, b = args_of(first) if len(args_of(first)) == 3 else (*args_of(first), None)
+    v, c = args_of(node)[1], args_of(node)[2] if len(args_of(node)) == 3 else None
     wide = [n.meta.get("shape") for n in (w, v)]
-    if any(seen[n] is Visibility.SECRET for n in (w, v)) or None in wide:  # type: ignore[index]
+    if any(seen[n] is Visibility.SECRET for n in (w, v)) or None in wide:
         return 0
-    (rows, middle), columns = wide[0], wide[1][1]  # type: ignore[misc,index]
+    (rows, middle), columns = wide[0], wide[1][1]
     if rows * columns > middle * (rows + columns):
         return 0
     with draft.graph.inserting_before(node):
@@ -183,12 +182,12 @@ def _vector(draft: Draft, node: fx.Node) -> int:
     if not is_op(node, _ADD, _MUL) or node.kwargs:
         return 0
     seen = visibilities(draft)
-    for layer, vector in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
-        if not is_op(layer, "hush.affine") or len(layer.users) != 1 or not isinstance(vector, fx.Node):  # type: ignore[union-attr]
+    for layer, vector in ((args_of(node)[0], args_of(node)[1]), (args_of(node)[1], args_of(node)[0])):
+        if not is_op(layer, "hush.affine") or len(layer.users) != 1 or not isinstance(vector, fx.Node):
             continue
         if seen[vector] is Visibility.SECRET or len(vector.meta.get("shape", (0, 0))) != 1:
             continue
-        x, w, b = layer.args if len(layer.args) == 3 else (*layer.args, None)  # type: ignore[union-attr]
+        x, w, b = args_of(layer) if len(args_of(layer)) == 3 else (*args_of(layer), None)
         if vector.meta["shape"][0] not in (1, node.meta.get("shape", (0,))[-1]):
             continue
         with draft.graph.inserting_before(node):
@@ -208,7 +207,7 @@ def combine_terms(draft: Draft) -> str:
     for node in list(draft.graph.nodes):
         if not is_op(node, _ADD) or node.kwargs or seen.get(node) is not Visibility.SECRET:
             continue
-        terms = [_public_product(draft, a) for a in node.args]
+        terms = [_public_product(draft, a) for a in args_of(node)]
         if all(t is not None for t in terms):
             with draft.graph.inserting_before(node):
                 xs, factors = [t[0] for t in terms if t], [t[1] for t in terms if t]
@@ -221,7 +220,7 @@ def combine_terms(draft: Draft) -> str:
 def _public_product(draft: Draft, term: Any) -> tuple[fx.Node, Any] | None:
     if not is_op(term, _MUL) or len(term.users) != 1:
         return None
-    for x, factor in ((term.args[0], term.args[1]), (term.args[1], term.args[0])):
+    for x, factor in ((args_of(term)[0], args_of(term)[1]), (args_of(term)[1], args_of(term)[0])):
         value = constant_of(draft, factor)
         real = isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
         same = isinstance(x, fx.Node) and x.meta.get("dtype", torch.float32).is_floating_point

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.interpret import evaluate
-from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.masks import HUGE
 from hush.mpc.compiler.passes.rewrite import LAYOUT, argument, visibilities
 from hush.mpc.compiler.rules.bounds import proven_bound
@@ -97,7 +97,7 @@ def assign_types(draft: Draft, typing: Typing) -> str:
             continue
         node.meta[META] = _type(draft, node, seen[node], who[node], typing)
     calibrated = [n for n in draft.graph.nodes if n.op == "call_function" and _leaks(n)]
-    return f"ranges: {len(calibrated)} bounds calibrated on {len(typing.samples)} example(s), the others follow from the ops"
+    return f"ranges: {len(calibrated)} bounds calibrated on {len(typing.samples)} example(s), the rest follow from ops"
 
 
 def _leaks(node: fx.Node) -> bool:
@@ -111,7 +111,7 @@ def _type(draft: Draft, node: fx.Node, shown: Seen, who: Visibility, typing: Typ
         kind = Kind.ONEHOT
     elif node.op == "placeholder" and kind is Kind.INT and shown.bits and node.name not in typing.explicit:
         kind = Kind.BOOL
-    bound, proven = _bound(draft, node, kind, shown, typing)
+    bound, proven = _bound(draft, node, who, kind, shown, typing)
     if who is Visibility.SECRET and kind is Kind.REAL:
         _fits(node, shown, typing)
     frac = typing.frac if kind is Kind.REAL else 0
@@ -126,15 +126,15 @@ def _floor(shown: Seen, frac: int) -> float:
     return float(max(2.0 ** math.floor(math.log2(shown.least / MARGIN)), 2.0**-frac))
 
 
-def _bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
+def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
     if node.op == "placeholder":
         return _input_bound(draft, node, kind, shown, typing)
+    if who is Visibility.WEIGHT:  # a weight's largest entry must not be in the program: only its power of two is
+        return power_of_two(shown.most), False
     if node.op == "get_attr":
-        return (shown.most, True) if node.target in draft.tensors else (0.0, True)
+        return shown.most, True
     derived = proven_bound(node)
-    calibrated = math.inf if node.name not in typing.explicit else typing.explicit[node.name]
-    if calibrated == math.inf:
-        calibrated = power_of_two(MARGIN * shown.most)
+    calibrated = typing.explicit.get(node.name, power_of_two(MARGIN * shown.most))
     if derived is not None and (kind is not Kind.REAL or derived <= calibrated):
         return derived, True
     return calibrated, False
@@ -160,8 +160,8 @@ def _fits(node: fx.Node, shown: Seen, typing: Typing) -> None:
     top = 2.0 ** (typing.ring.bits - 2 - 2 * typing.frac)
     if shown.most > top:
         raise RangeError(
-            f"{node.name} ({node.target}) takes values up to {shown.most:g}, and {top:g} is the largest that fixed point "
-            f"with {typing.frac} fraction bits holds: scale the model's activations down"
+            f"{node.name} ({node.target}) takes values up to {shown.most:g}, and fixed point with {typing.frac} "
+            f"fraction bits holds {top:g} at most: scale the model's activations down"
         )
 
 
@@ -169,11 +169,11 @@ def _vocabularies(node: fx.Node) -> list[int]:
     """Rows of the tables that a secret integer looks up, directly or rearranged."""
     found: list[int] = []
     for user in node.users:
-        if is_op(user, "aten.embedding.default") and user.args[1] is node:
-            table = user.args[0]
+        if is_op(user, "aten.embedding.default") and args_of(user)[1] is node:
+            table = args_of(user)[0]
             assert isinstance(table, fx.Node)
             found.append(int(table.meta["shape"][0]))
-        elif is_op(user, *LAYOUT) and user.args[0] is node:
+        elif is_op(user, *LAYOUT) and args_of(user)[0] is node:
             found += _vocabularies(user)
     return found
 

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op, op_name
+from hush.mpc.compiler.ops import args_of, is_op, op_name
 from hush.mpc.compiler.passes.rewrite import NOTHING, argument, call, drop_dead, replace
 from hush.mpc.errors import UnsupportedOp
 
@@ -28,13 +28,13 @@ def canonical(draft: Draft) -> str:
 
 
 def _nothing(draft: Draft, node: fx.Node) -> None:
-    replace(draft, node, node.args[0])  # type: ignore[arg-type]
+    replace(draft, node, args_of(node)[0])
 
 
 def _nothing_pair(draft: Draft, node: fx.Node) -> None:
     for user in list(node.users):
-        if is_op(user, "getitem") and user.args[1] == 0:
-            replace(draft, user, node.args[0])  # type: ignore[arg-type]
+        if is_op(user, "getitem") and args_of(user)[1] == 0:
+            replace(draft, user, args_of(node)[0])
 
 
 def _erase(draft: Draft, node: fx.Node) -> None:
@@ -42,7 +42,7 @@ def _erase(draft: Draft, node: fx.Node) -> None:
 
 
 def _linear(draft: Draft, node: fx.Node) -> None:
-    x, w, bias = node.args[0], node.args[1], argument(node, 2, "bias")
+    x, w, bias = args_of(node)[0], args_of(node)[1], argument(node, 2, "bias")
     turned = call(draft, "aten.transpose.int", w, 0, 1, like=node)
     replace(draft, node, call(draft, "hush.affine", x, turned, bias, like=node))
 
@@ -56,20 +56,20 @@ def _addmm(draft: Draft, node: fx.Node) -> None:
 
 def _view(draft: Draft, node: fx.Node) -> None:
     """Without the clones a tensor may lie differently in memory: reshape copes."""
-    replace(draft, node, call(draft, "aten.reshape.default", *node.args, like=node))
+    replace(draft, node, call(draft, "aten.reshape.default", *args_of(node), like=node))
 
 
 def _matmul(draft: Draft, node: fx.Node) -> None:
-    replace(draft, node, call(draft, "hush.matmul", *node.args, like=node))
+    replace(draft, node, call(draft, "hush.matmul", *args_of(node), like=node))
 
 
 def _softmax(draft: Draft, node: fx.Node) -> None:
-    replace(draft, node, call(draft, "hush.softmax", node.args[0], node.args[1], like=node))
+    replace(draft, node, call(draft, "hush.softmax", args_of(node)[0], args_of(node)[1], like=node))
 
 
 def _attention(draft: Draft, node: fx.Node) -> None:
     """softmax(q k^T * scale + mask) v. A boolean mask keeps where it is true."""
-    q, k, v = node.args[:3]
+    q, k, v = args_of(node)[:3]
     mask, causal = argument(node, 3, "attn_mask"), argument(node, 5, "is_causal", False)
     q_shape, k_shape = (n.meta["shape"] for n in (q, k))
     scale = node.kwargs.get("scale")
@@ -100,8 +100,8 @@ def _repeat_heads(draft: Draft, x: fx.Node, times: int, like: fx.Node) -> fx.Nod
 
 
 def _batch_norm(draft: Draft, node: fx.Node) -> None:
-    """(x - mean) * rsqrt(var + eps) * weight + bias with running statistics, as x * a + c: a and c are the provider's."""
-    x, weight, bias, mean, var, training, _, eps = node.args[:8]
+    """(x - mean) * rsqrt(var + eps) * weight + bias with running statistics, as x * a + c by the provider."""
+    x, weight, bias, mean, var, training, _, eps = args_of(node)[:8]
     if training:
         raise UnsupportedOp("aten.batch_norm in training mode has no rule: call .eval() and keep running statistics")
     inverse = call(draft, "aten.rsqrt.default", call(draft, "aten.add.Tensor", var, eps, like=node), like=node)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, scalar_of
 
 HUGE = -1000.0  # an additive score below this is a mask: exp of it is zero
@@ -29,13 +29,13 @@ def public_masks(draft: Draft) -> str:
     for node in list(draft.graph.nodes):
         if is_op(node, "hush.softmax"):
             with draft.graph.inserting_before(node):
-                scores, keep = _peel(draft, node.args[0])
+                scores, keep = _peel(draft, args_of(node)[0])
             if keep is not None and not bool(keep.all()):
                 with draft.graph.inserting_before(node):
-                    node.args = (scores, node.args[1], draft.constant(keep))
+                    node.args = (scores, args_of(node)[1], draft.constant(keep))
                 count += 1
             else:
-                node.args = (scores, node.args[1])
+                node.args = (scores, args_of(node)[1])
     drop_dead(draft)
     return f"public masks: {count} softmaxes skip masked entries"
 
@@ -43,8 +43,8 @@ def public_masks(draft: Draft) -> str:
 def _peel(draft: Draft, scores: Any) -> tuple[Any, Tensor | None]:
     """Scores without their public masks, and the entries that all masks keep."""
     if is_op(scores, "aten.add.Tensor"):
-        left, keep_left = _peel_addend(draft, scores.args[0])
-        right, keep_right = _peel_addend(draft, scores.args[1])
+        left, keep_left = _peel_addend(draft, args_of(scores)[0])
+        right, keep_right = _peel_addend(draft, args_of(scores)[1])
         keep = _both(keep_left, keep_right)
         if keep is None:
             return scores, None
@@ -75,9 +75,9 @@ def _conditional(draft: Draft, node: Any) -> tuple[fx.Node, Tensor] | None:
             if isinstance(kept, fx.Node) and _is_huge(draft, masked):
                 value = constant_of(draft, condition)
                 return (kept, value == sign) if isinstance(value, Tensor) else None
-    if is_op(node, *_FILL) and _is_huge(draft, node.args[2]):
-        value = constant_of(draft, node.args[1])
-        return (node.args[0], ~value) if isinstance(value, Tensor) else None
+    if is_op(node, *_FILL) and _is_huge(draft, args_of(node)[2]):
+        value = constant_of(draft, args_of(node)[1])
+        return (args_of(node)[0], ~value) if isinstance(value, Tensor) else None
     return None
 
 
@@ -92,13 +92,13 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def secret_masks(draft: Draft, score_bound: Callable[[], float]) -> str:
     """Replace huge constants that flow into a softmax by -C, C = a power of two above 2 * scores + 32."""
-    found = [n for n in draft.graph.nodes if is_op(n, "hush.softmax") and _holds_huge(draft, n.args[0])]
+    found = [n for n in draft.graph.nodes if is_op(n, "hush.softmax") and _holds_huge(draft, args_of(n)[0])]
     if not found:
         return "secret masks: none"
     floor = -(2.0 ** math.ceil(math.log2(2 * score_bound() + CLEARANCE)))
     done: dict[fx.Node, fx.Node] = {}
     for node in found:
-        node.args = (_saturate(draft, node.args[0], floor, done), *node.args[1:])
+        node.args = (_saturate(draft, args_of(node)[0], floor, done), *args_of(node)[1:])
     drop_dead(draft)
     return f"secret masks: {len(found)} softmaxes add {floor:g} where masked"
 
@@ -118,7 +118,7 @@ def _holds_huge(draft: Draft, value: Any) -> bool:
     constant = constant_of(draft, value)
     if constant is not None:
         return bool((torch.as_tensor(constant) <= HUGE).any())
-    return isinstance(value, fx.Node) and any(_holds_huge(draft, value.args[i]) for i in _operands(value))
+    return isinstance(value, fx.Node) and any(_holds_huge(draft, args_of(value)[i]) for i in _operands(value))
 
 
 def _saturate(draft: Draft, value: Any, floor: float, done: dict[fx.Node, fx.Node]) -> Any:
@@ -133,7 +133,7 @@ def _saturate(draft: Draft, value: Any, floor: float, done: dict[fx.Node, fx.Nod
             if isinstance(constant, Tensor):
                 done[value] = draft.constant(constant.clamp(min=floor))
             else:
-                turned = list(value.args)
+                turned = list(args_of(value))
                 for index in _operands(value):
                     turned[index] = _saturate(draft, turned[index], floor, done)
                 done[value] = draft.graph.node_copy(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.rewrite import drop_dead
 from hush.mpc.compiler.program import Recipe
 from hush.mpc.compiler.spec import WeightSpec
@@ -30,7 +30,7 @@ def partition(draft: Draft) -> tuple[Split, str]:
     frontier = [n for n in draft.graph.nodes if n.op != "output" and _is_weight(n) and _read_outside(n)]
     direct = {str(n.target) for n in frontier if n.op == "get_attr"}
     frontier = [n for n in frontier if not _turned_twice(n, direct)]
-    recipe = _recipe(draft, frontier)
+    graph, copies = _recipe(draft, frontier)
     names = _names(frontier)
     by_name: dict[str, fx.Node] = {}
     for node in frontier:
@@ -41,7 +41,7 @@ def partition(draft: Draft) -> tuple[Split, str]:
             node.meta[META] = _secret(type_of(node))
     drop_dead(draft)
     unique = list(by_name)
-    recipe = _recipe_output(recipe[0], [recipe[1][by_name[n]] for n in unique], draft)
+    recipe = _recipe_output(graph, [copies[by_name[n]] for n in unique], draft)
     specs = tuple(WeightSpec(n, type_of(by_name[n]).shape, type_of(by_name[n]).frac) for n in unique)
     used = {str(n.target) for n in draft.graph.nodes if n.op == "get_attr"} - set(unique)
     split = Split(recipe, specs, {name: draft.tensors[name] for name in sorted(used)})
@@ -59,7 +59,7 @@ def _read_outside(node: fx.Node) -> bool:
 
 def _turned_twice(node: fx.Node, direct: set[str]) -> bool:
     """A transposed view of a weight that is read as it is, too: tied weights are shared once."""
-    source = node.args[0] if is_op(node, "aten.transpose.int") else None
+    source = args_of(node)[0] if is_op(node, "aten.transpose.int") else None
     return isinstance(source, fx.Node) and source.op == "get_attr" and str(source.target) in direct
 
 
@@ -125,7 +125,7 @@ def _recipe(draft: Draft, frontier: list[fx.Node]) -> tuple[fx.Graph, dict[fx.No
             copies[node] = sources[target]
         else:
             copies[node] = graph.node_copy(node, copies.__getitem__)
-            copies[node].meta = {META: type_of(node)} if META in node.meta else {}
+            copies[node].meta = {}
     return graph, copies
 
 

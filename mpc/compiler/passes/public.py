@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op, op_name
+from hush.mpc.compiler.ops import args_of, is_op, op_name
 from hush.mpc.compiler.passes.rewrite import call, constant_of, drop_dead, replace, scalar_of, visibilities
 from hush.mpc.compiler.types import Visibility
 from hush.mpc.errors import UnsupportedOp
@@ -50,7 +50,7 @@ def _compute(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     tags = getattr(node.target, "tags", ())
     if torch.Tag.nondeterministic_seeded in tags:
         raise UnsupportedOp(f"{op_name(node.target)} draws random numbers: pass them in as an argument of the module")
-    args = fx.map_arg(node.args, values.__getitem__)
+    args = fx.map_arg(args_of(node), values.__getitem__)
     kwargs = fx.map_arg(node.kwargs, values.__getitem__)
     assert callable(node.target)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def _trivial(draft: Draft, node: fx.Node) -> fx.Node | None:
 
 
 def _unit(draft: Draft, node: fx.Node, unit: float, *, commutes: bool) -> fx.Node | None:
-    pairs = [(node.args[0], node.args[1])] + ([(node.args[1], node.args[0])] if commutes else [])
+    pairs = [(args_of(node)[0], args_of(node)[1])] + ([(args_of(node)[1], args_of(node)[0])] if commutes else [])
     for kept, constant in pairs:
         value = constant_of(draft, constant)
         if value is not None and isinstance(kept, fx.Node) and bool((torch.as_tensor(value) == unit).all()):
@@ -95,17 +95,17 @@ def _unit(draft: Draft, node: fx.Node, unit: float, *, commutes: bool) -> fx.Nod
 
 
 def _decided(draft: Draft, node: fx.Node) -> fx.Node | None:
-    condition = constant_of(draft, node.args[0])
+    condition = constant_of(draft, args_of(node)[0])
     if not isinstance(condition, Tensor):
         return None
-    for branch, wanted in ((node.args[1], True), (node.args[2], False)):
+    for branch, wanted in ((args_of(node)[1], True), (args_of(node)[2], False)):
         if isinstance(branch, fx.Node) and bool((condition == wanted).all()):
             return _broadcast(draft, branch, node)
     return None
 
 
 def _true(draft: Draft, node: fx.Node) -> fx.Node | None:
-    for kept, constant in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+    for kept, constant in ((args_of(node)[0], args_of(node)[1]), (args_of(node)[1], args_of(node)[0])):
         value = constant_of(draft, constant)
         if isinstance(kept, fx.Node) and isinstance(value, Tensor) and value.dtype == torch.bool and bool(value.all()):
             return _broadcast(draft, kept, node)
@@ -114,8 +114,8 @@ def _true(draft: Draft, node: fx.Node) -> fx.Node | None:
 
 def _uniform(draft: Draft, node: fx.Node) -> fx.Node | None:
     """Gathering from a table of equal entries gives that entry wherever one looks."""
-    table = constant_of(draft, node.args[0])
-    if not isinstance(table, Tensor) or scalar_of(draft, node.args[2]) is not None or not table.numel():
+    table = constant_of(draft, args_of(node)[0])
+    if not isinstance(table, Tensor) or scalar_of(draft, args_of(node)[2]) is not None or not table.numel():
         return None
     if bool((table == table.reshape(-1)[0]).all()):
         return draft.constant(table.reshape(-1)[0].expand(node.meta["shape"]))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.rewrite import argument, call, drop_dead, replace, scalar_of, visibilities
 from hush.mpc.compiler.types import Visibility
 
@@ -39,8 +39,8 @@ def recognise(draft: Draft) -> str:
 def _orders(node: Any, *names: str) -> Iterator[tuple[Any, Any]]:
     """Both orders of a commutative call's operands; nothing if the node is no such call."""
     if is_op(node, *names):
-        yield node.args[0], node.args[1]
-        yield node.args[1], node.args[0]
+        yield args_of(node)[0], args_of(node)[1]
+        yield args_of(node)[1], args_of(node)[0]
 
 
 def _scaled(draft: Draft, node: Any) -> tuple[Any, float]:
@@ -50,9 +50,9 @@ def _scaled(draft: Draft, node: Any) -> tuple[Any, float]:
         if value is not None and isinstance(x, fx.Node):
             return x, value
     if is_op(node, _DIV):
-        value = scalar_of(draft, node.args[1])
+        value = scalar_of(draft, args_of(node)[1])
         if value is not None:
-            return node.args[0], 1 / value
+            return args_of(node)[0], 1 / value
     return node, 1.0
 
 
@@ -90,7 +90,7 @@ def _gelu(draft: Draft, node: fx.Node) -> fx.Node | None:
 def _cubic(draft: Draft, node: Any, x: Any) -> bool:
     for linear, rest in _orders(node, _ADD):
         cube, factor = _scaled(draft, rest)
-        power = is_op(cube, _POW) and cube.args[0] is x and cube.args[1] == 3
+        power = is_op(cube, _POW) and args_of(cube)[0] is x and args_of(cube)[1] == 3
         if linear is x and power and _close(factor, 0.044715):
             return True
     return False
@@ -98,19 +98,19 @@ def _cubic(draft: Draft, node: Any, x: Any) -> bool:
 
 def _rms_norm(draft: Draft, node: fx.Node) -> fx.Node | None:
     """x * rsqrt(mean(x^2, -1) + eps)."""
-    if is_op(node, "aten.rms_norm.default") and len(node.args[1]) == 1:  # type: ignore[arg-type]
+    if is_op(node, "aten.rms_norm.default") and len(args_of(node)[1]) == 1:
         eps = argument(node, 3, "eps")
         eps = 1.2e-7 if eps is None else eps
-        return call(draft, "hush.rms_norm", node.args[0], argument(node, 2, "weight"), eps, like=node)
+        return call(draft, "hush.rms_norm", args_of(node)[0], argument(node, 2, "weight"), eps, like=node)
     for x, inverse in _orders(node, _MUL):
-        shifted = _plus(draft, inverse.args[0]) if is_op(inverse, "aten.rsqrt.default") else None
+        shifted = _plus(draft, args_of(inverse)[0]) if is_op(inverse, "aten.rsqrt.default") else None
         if shifted is None or not is_op(shifted[0], "aten.mean.dim"):
             continue
         mean = shifted[0]
-        squares = mean.args[0]
-        square = is_op(squares, _POW) and squares.args[1] == 2 and squares.args[0] is x
-        square = square or (is_op(squares, _MUL) and squares.args[0] is x and squares.args[1] is x)
-        if square and list(mean.args[1]) == [-1] and argument(mean, 2, "keepdim", False):
+        squares = args_of(mean)[0]
+        square = is_op(squares, _POW) and args_of(squares)[1] == 2 and args_of(squares)[0] is x
+        square = square or (is_op(squares, _MUL) and args_of(squares)[0] is x and args_of(squares)[1] is x)
+        if square and list(args_of(mean)[1]) == [-1] and argument(mean, 2, "keepdim", False):
             return call(draft, "hush.rms_norm", x, None, shifted[1], like=node)
     return None
 
@@ -120,27 +120,31 @@ def _rms_weights(draft: Draft) -> None:
     seen = visibilities(draft)
     for node in list(draft.graph.nodes):
         for norm, weight in _orders(node, _MUL):
-            bare = is_op(norm, "hush.rms_norm") and norm.args[1] is None and len(norm.users) == 1
+            bare = is_op(norm, "hush.rms_norm") and args_of(norm)[1] is None and len(norm.users) == 1
             vector = isinstance(weight, fx.Node) and len(weight.meta.get("shape", (0, 0))) == 1
             if bare and vector and seen[weight] is not Visibility.SECRET:
                 with draft.graph.inserting_before(node):
-                    replace(draft, node, call(draft, "hush.rms_norm", norm.args[0], weight, norm.args[2], like=node))
+                    replace(
+                        draft, node, call(draft, "hush.rms_norm", args_of(norm)[0], weight, args_of(norm)[2], like=node)
+                    )
                 break
 
 
 def _unit(draft: Draft, node: fx.Node) -> fx.Node | None:
     """x / max(|x|_2, eps) along one dimension (torch's normalize)."""
-    if not is_op(node, _DIV) or not isinstance(node.args[1], fx.Node):
+    if not is_op(node, _DIV) or not isinstance(args_of(node)[1], fx.Node):
         return None
     divisor = (
-        node.args[1].args[0] if is_op(node.args[1], "aten.expand.default", "aten.expand_as.default") else node.args[1]
+        args_of(args_of(node)[1])[0]
+        if is_op(args_of(node)[1], "aten.expand.default", "aten.expand_as.default")
+        else args_of(node)[1]
     )
     if not is_op(divisor, "aten.clamp_min.default", "aten.clamp.default"):
         return None
-    norm, eps = divisor.args[0], scalar_of(draft, argument(divisor, 1, "min"))
-    if not is_op(norm, "aten.linalg_vector_norm.default") or norm.args[0] is not node.args[0] or eps is None:
+    norm, eps = args_of(divisor)[0], scalar_of(draft, argument(divisor, 1, "min"))
+    if not is_op(norm, "aten.linalg_vector_norm.default") or args_of(norm)[0] is not args_of(node)[0] or eps is None:
         return None
     dims = argument(norm, 2, "dim")
     if argument(norm, 1, "ord", 2) != 2 or not argument(norm, 3, "keepdim", False) or not dims or len(dims) != 1:
         return None
-    return call(draft, "hush.unit", node.args[0], dims[0], eps, like=node)
+    return call(draft, "hush.unit", args_of(node)[0], dims[0], eps, like=node)

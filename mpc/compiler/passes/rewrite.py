@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import COMPOSITE, is_op, op_target
+from hush.mpc.compiler.ops import COMPOSITE, args_of, is_op, op_target
 from hush.mpc.compiler.types import Visibility
 
 NOTHING = (
@@ -41,8 +41,8 @@ LAYOUT = (
 
 def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
     """A call's argument by position or by name."""
-    if len(node.args) > index:
-        return node.args[index]
+    if len(args_of(node)) > index:
+        return args_of(node)[index]
     return node.kwargs.get(name, default)
 
 
@@ -95,7 +95,7 @@ def scalar_of(draft: Draft, value: Any) -> float | None:
 def through_layout(node: Any) -> Any:
     """The node that a chain of layout ops starts from."""
     while is_op(node, *LAYOUT):
-        node = node.args[0]
+        node = args_of(node)[0]
     return node
 
 

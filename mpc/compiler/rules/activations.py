@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hush.mpc.compiler.rules.elementwise import total
@@ -87,7 +86,7 @@ def _log_softmax(site: Site, x: Shared, dim: int, *_: Any) -> Step[Shared]:
 
 def _over_last(site: Site, function: Any, x: Shared, dim: int, keep: Tensor | None) -> Step[Shared]:
     last = site.as_real(x).local(lambda t: t.movedim(dim, -1))
-    mask = None if keep is None else torch.atleast_1d(keep)
+    mask = None if keep is None else keep.reshape(keep.shape or (1,))
     if mask is not None and mask.ndim > 1:
         mask = _align(mask, x.ndim).movedim(dim, -1)
     y: Shared = yield from function(site.p, last, bound=site.bound(0), approx=site.approx, mask=mask)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from hush.mpc.compiler.ops import op_name
+from hush.mpc.compiler.ops import args_of, op_name
 from hush.mpc.compiler.types import META, Type
 
 Bound = Callable[[fx.Node], float | None]
@@ -32,7 +32,7 @@ def _of(value: Any) -> float | None:
 
 
 def _same(node: fx.Node) -> float | None:
-    return _of(node.args[0])
+    return _of(args_of(node)[0])
 
 
 def _one(_: fx.Node) -> float | None:
@@ -40,54 +40,55 @@ def _one(_: fx.Node) -> float | None:
 
 
 def _sum(node: fx.Node) -> float | None:
-    a, b = _of(node.args[0]), _of(node.args[1])
-    factor = abs(float(node.kwargs.get("alpha", 1)))  # type: ignore[arg-type]
+    a, b = _of(args_of(node)[0]), _of(args_of(node)[1])
+    alpha: Any = node.kwargs.get("alpha", 1)
+    factor = abs(float(alpha))
     return None if a is None or b is None else a + factor * b
 
 
 def _product(node: fx.Node) -> float | None:
-    a, b = _of(node.args[0]), _of(node.args[1])
+    a, b = _of(args_of(node)[0]), _of(args_of(node)[1])
     return None if a is None or b is None else a * b
 
 
 def _largest(*operands: int) -> Bound:
     def bound(node: fx.Node) -> float | None:
-        found = [_of(node.args[i]) for i in operands if i < len(node.args)]
+        found = [_of(args_of(node)[i]) for i in operands if i < len(args_of(node))]
         return None if None in found else max(b for b in found if b is not None)
 
     return bound
 
 
 def _list(node: fx.Node) -> float | None:
-    found = [_of(a) for a in node.args[0]]  # type: ignore[union-attr]
+    found = [_of(a) for a in args_of(node)[0]]
     return None if None in found else max((b for b in found if b is not None), default=0.0)
 
 
 def _running(node: fx.Node) -> float | None:
-    bound, shape = _of(node.args[0]), node.args[0].meta[META].shape  # type: ignore[union-attr]
-    dim = node.args[1] if len(node.args) > 1 else None
+    bound, shape = _of(args_of(node)[0]), args_of(node)[0].meta[META].shape
+    dim = args_of(node)[1] if len(args_of(node)) > 1 else None
     if bound is None or not shape:
         return bound
-    dims = dim if isinstance(dim, list | tuple) and dim else range(len(shape)) if dim in (None, []) else [dim]
-    return bound * math.prod(shape[int(d)] for d in dims)  # type: ignore[union-attr,arg-type]
+    dims: list[int] = [dim] if isinstance(dim, int) else list(dim or range(len(shape)))
+    return float(bound * math.prod(shape[d] for d in dims))
 
 
 def _index(node: fx.Node) -> float | None:
-    shape = node.args[0].meta[META].shape  # type: ignore[union-attr]
-    dim = node.args[1] if len(node.args) > 1 else None
-    return float(math.prod(shape) if dim is None else shape[dim])  # type: ignore[index]
+    shape = args_of(node)[0].meta[META].shape
+    dim = args_of(node)[1] if len(args_of(node)) > 1 else None
+    return float(math.prod(shape) if dim is None else shape[dim])
 
 
 def _clamped(node: fx.Node) -> float | None:
-    limits = [float(a) for a in node.args[1:3] if isinstance(a, int | float)]
-    bound = _of(node.args[0])
+    limits = [float(a) for a in args_of(node)[1:3] if isinstance(a, int | float)]
+    bound = _of(args_of(node)[0])
     if len(limits) == 2:
         return max(map(abs, limits))
     return None if bound is None else max([bound, *map(abs, limits)])
 
 
 def _padded(node: fx.Node) -> float | None:
-    bound, fill = _of(node.args[0]), [a for a in node.args[2:] if isinstance(a, int | float)]
+    bound, fill = _of(args_of(node)[0]), [a for a in args_of(node)[2:] if isinstance(a, int | float)]
     return None if bound is None else max([bound, *map(abs, fill)])
 
 

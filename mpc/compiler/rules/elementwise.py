@@ -34,33 +34,32 @@ def total(site: Site, a: Value, b: Value) -> Shared:
     """a + b for any mix of operands, in the kind of the result."""
     if not isinstance(a, Shared):
         a, b = b, a
-    assert isinstance(a, Shared) and b is not None
+    assert isinstance(a, Shared)
     a = _lift(site, a)
-    return site.p.add(a, _lift(site, b)) if isinstance(b, Shared) else site.p.add_public(a, b)
+    return site.p.add(a, _lift(site, b)) if isinstance(b, Shared) else site.p.add_public(a, torch.as_tensor(b))
 
 
 def minus(site: Site, value: Value) -> Value:
     """-value."""
-    assert value is not None
-    return site.p.neg(value) if isinstance(value, Shared) else -torch.as_tensor(value)
+    return site.p.neg(value) if isinstance(value, Shared) else -torch.as_tensor(value, dtype=torch.float64)
 
 
 def times(site: Site, a: Value, b: Value) -> Step[Shared]:
     """a * b for any mix of operands: local where a factor is a public integer or the other one an integer."""
     if not isinstance(a, Shared):
         a, b = b, a
-    assert isinstance(a, Shared) and b is not None
+    assert isinstance(a, Shared)
     p, device = site.p, a.parts[0].device
     if isinstance(b, Shared):
         exact = a.frac == 0 or b.frac == 0
         product = yield from p.mul(a, b, frac=a.frac + b.frac if exact else p.frac)
         return _lift(site, product)
-    if _integral(b):
-        factor = torch.as_tensor(b, device=device)
-        return p.scale(_lift(site, a), factor.round().long() if factor.is_floating_point() else factor.long())
+    factor = torch.as_tensor(b)
+    if _integral(factor):
+        return p.scale(_lift(site, a), factor.long().to(device))
     if a.frac == 0:
-        return replace(p.scale(a, site.encode(b, p.frac).to(device)), frac=p.frac)
-    return (yield from p.mul_public(a, b, frac=p.frac, scale=_precision(site, b, _size(site))))
+        return replace(p.scale(a, site.encode(factor, p.frac).to(device)), frac=p.frac)
+    return (yield from p.mul_public(a, factor, frac=p.frac, scale=_precision(site, factor, _size(site))))
 
 
 def _size(site: Site) -> float:

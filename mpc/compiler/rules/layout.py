@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hush.mpc.compiler.ops import op_target
+from hush.mpc.compiler.ops import op_name, op_target
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.secret import Shared, concat, stack
@@ -58,18 +58,24 @@ def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
     onehot=True,
 )
 def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
-    move = lambda t: site.node.target(t, *args, **kwargs)  # type: ignore[operator]  # noqa: E731
+    target: Callable[..., Tensor] = op_target(op_name(site.node.target))
+
+    def move(t: Tensor) -> Tensor:
+        return target(t, *args, **kwargs)
+
     return _keep_last(site, x, move) if isinstance(x, Shared) else move(x)
 
 
 @rule(*_aten("unfold.default", "diagonal.default", "tril.default", "triu.default", "pixel_shuffle.default"))
 def _rearrange_values(site: Site, x: Shared, *args: Any) -> Shared:
-    return x.local(lambda t: site.node.target(t, *args))  # type: ignore[operator]
+    target: Callable[..., Tensor] = op_target(op_name(site.node.target))
+    return x.local(lambda t: target(t, *args))
 
 
 @rule(*_aten("split.Tensor", "split_with_sizes.default", "chunk.default", "unbind.int"))
 def _split(site: Site, x: Shared, *args: Any) -> list[Shared]:
-    pieces = [site.node.target(t, *args) for t in x.parts]  # type: ignore[operator]
+    target = op_target(op_name(site.node.target))
+    pieces = [target(t, *args) for t in x.parts]
     return [replace(x, parts=tuple(parts)) for parts in zip(*pieces, strict=True)]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hush.mpc import fixed_point
 from hush.mpc.compiler.ops import op_name, op_target
-from hush.mpc.compiler.rules.elementwise import minus, total
+from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.secret import Shared
@@ -65,11 +66,9 @@ def _gap(site: Site, a: Value, b: Value) -> Shared:
     if isinstance(a, Shared) and isinstance(b, Shared):
         return p.sub(a, b)
     if isinstance(a, Shared):
-        value = minus(site, b)
-        assert not isinstance(value, Shared) and value is not None
-        return p.add_public(a, value)
-    assert isinstance(b, Shared) and a is not None
-    return p.add_public(p.neg(b), a)
+        return p.add_public(a, -torch.as_tensor(b, dtype=torch.float64))
+    assert isinstance(b, Shared)
+    return p.add_public(p.neg(b), torch.as_tensor(a))
 
 
 def _size(site: Site, index: int, value: Value) -> float:
@@ -138,7 +137,7 @@ def choose(site: Site, condition: Value, a: Value, b: Value) -> Step[Shared]:
         chosen = yield from p.mul(condition, gap, frac=frac)
         return total(site, chosen, b)
     keep = torch.as_tensor(condition).long()
-    terms = []
+    terms: list[Value] = []
     for value, where in ((a, keep), (b, 1 - keep)):
         if isinstance(value, Shared):
             terms.append(p.scale(site.as_real(value) if site.real else value, where.to(value.parts[0].device)))
@@ -156,12 +155,10 @@ def _lifted(site: Site, value: Value) -> Value:
 
 def _choose_constants(site: Site, condition: Shared, a: Value, b: Value, frac: int) -> Shared:
     """Two public values: their encodings are integers, so the choice is local."""
-    assert a is not None and b is not None
-    high, low = (site.encode(torch.as_tensor(v, dtype=torch.float64), frac) for v in (a, b))  # type: ignore[arg-type]
-    device = condition.parts[0].device
-    scaled = site.p.scale(condition, (high - low).to(device))
-    offset = torch.as_tensor(b, dtype=torch.float64)  # type: ignore[arg-type]
-    return site.p.add_public(scaled.with_frac(frac), offset.clamp(-(2.0**26), 2.0**26))
+    high, low = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
+    step = (site.encode(high, frac) - site.encode(low, frac)).to(condition.parts[0].device)
+    most = fixed_point.limit(site.p.ring, frac)
+    return site.p.add_public(site.p.scale(condition, step).with_frac(frac), low.clamp(-most, most))
 
 
 @rule("aten.maximum.default", "aten.max.other")

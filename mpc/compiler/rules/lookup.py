@@ -35,7 +35,8 @@ def _rows(table: Shared | Tensor, ids: Tensor) -> Shared | Tensor:
 @rule("aten.gather.default")
 def _gather(site: Site, x: Value, dim: int, index: Value, **_: Any) -> Any:
     if not isinstance(index, Shared):
-        assert isinstance(x, Shared) and isinstance(index, Tensor)
+        assert isinstance(x, Shared)
+        assert isinstance(index, Tensor)
         return x.local(lambda t: t.gather(dim, index.to(t.device)))
     return _gather_secret(site, x, dim, index)
 
@@ -99,7 +100,7 @@ def _index_secret(site: Site, x: Value, indices: list[Value], place: int) -> Ste
         flat = x.reshape(x.shape[0], -1)
         found = yield from product(site, rows, flat)
         return found.reshape(*rows.shape[:-1], *x.shape[1:])
-    shape = torch.broadcast_shapes(rows.shape[:-1], *(o.shape for o in others))
+    shape: torch.Size = torch.broadcast_shapes(rows.shape[:-1], *(o.shape for o in others))  # type: ignore[no-untyped-call]
     picked = _pick(x, indices, place, shape)
     rows = rows.expand(*shape, rows.shape[-1]).reshape(*shape, 1, rows.shape[-1])
     tail = picked.shape[len(shape) + 1 :]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hush.mpc.compiler.rules.table import Site, rule
 from hush.mpc.functions import order, sqrt
@@ -189,8 +190,13 @@ def _max_pool(
 ) -> Step[Shared]:
     if any(padding) or any(d != 1 for d in dilation) or ceil_mode:
         raise site.unsupported("max pooling with padding, dilation or ceil_mode has no rule")
-    windows = x
-    for place, (size, step) in enumerate(zip(kernel, stride or kernel, strict=True)):
-        windows = windows.local(lambda t, d=x.ndim - len(kernel) + place, k=size, s=step: t.unfold(d, k, s))
-    flat = windows.local(lambda t: t.reshape(*t.shape[: x.ndim], -1))
+    first = x.ndim - len(kernel)
+    windows = list(enumerate(zip(kernel, stride or kernel, strict=True), first))
+
+    def unfold(t: Tensor) -> Tensor:
+        for dim, (size, step) in windows:
+            t = t.unfold(dim, size, step)
+        return t.reshape(*t.shape[: x.ndim], -1)
+
+    flat = x.local(unfold)
     return (yield from order.maximum(site.p, flat, -1, bound=site.bound(0)))

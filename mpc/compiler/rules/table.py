@@ -54,11 +54,16 @@ def rule_for(node: fx.Node) -> Rule:
     found = RULES.get(name)
     if found is None:
         raise UnsupportedOp(
-            f"{name} has no rule for secret values.\n  module: {layer_of(node) or '(top)'}\n  source: {source_of(node)}\n"
+            f"{name} has no rule for secret values.\n{place_of(node)}\n"
             "  ways out: write the module with supported ops, name its arguments in public=(...) if they are public, "
             "or add a rule (docs/adding-an-op.md)"
         )
     return found
+
+
+def place_of(node: fx.Node) -> str:
+    """Where a node comes from, for a message: module path and source line."""
+    return f"  module: {layer_of(node) or '(top)'}\n  source: {source_of(node)}"
 
 
 def source_of(node: fx.Node) -> str:
@@ -118,6 +123,4 @@ class Site:
 
     def unsupported(self, why: str) -> UnsupportedOp:
         """The error for an op whose rule does not cover these arguments."""
-        return UnsupportedOp(
-            f"{op_name(self.node.target)}: {why}\n  module: {layer_of(self.node) or '(top)'}\n  source: {source_of(self.node)}"
-        )
+        return UnsupportedOp(f"{op_name(self.node.target)}: {why}\n{place_of(self.node)}")
