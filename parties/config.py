@@ -106,7 +106,8 @@ class PartyConfig(_Networked):
 class ClientConfig(_Networked):
     """Somebody who uses the parties: a client that asks, or a provider that deploys."""
 
-    deadline_s: float = Field(default=60.0, gt=0)  # longest silence of the parties
+    deadline_s: float = Field(default=60.0, gt=0)  # longest wait for a party to take up a call
+    answer_s: float = Field(default=3600.0, gt=0)  # longest wait for a layer; the parties watch each other meanwhile
     max_message_mib: int = Field(default=8, ge=2, le=1024)
 
     def identity(self, kind: str) -> certs.Identity | None:
@@ -125,6 +126,14 @@ def load_party(path: Path) -> PartyConfig:
 def load_client(path: Path) -> ClientConfig:
     """Read a client's or provider's file. ConfigError names file, key and fault."""
     return _load(path, ClientConfig)
+
+
+Config = ClientConfig | str | Path
+
+
+def as_client(config: Config) -> ClientConfig:
+    """A client's or provider's configuration, read if it is the path of a file."""
+    return config if isinstance(config, ClientConfig) else load_client(Path(config))
 
 
 def _load(path: Path, model: type[C]) -> C:
@@ -183,7 +192,7 @@ _PARTY = """index = {index}
 data_dir = "party{index}-data"    # deployed weight shares; leave out to keep them in memory only
 # threads = 4                # default: all cores
 """
-_USER = "deadline_s = 60    # longest silence of the parties\n"
+_USER = "deadline_s = 60    # longest wait for a party to take up a call\n"
 _EXAMPLE = """{own}parties = [{parties}]    # the same three, in the same order, in every file
 
 [tls]

@@ -1,7 +1,7 @@
 """A session's links: party i dials party i+1, keys are agreed inside the stream, and both make one `Transport`.
 
-One bidirectional gRPC stream per pair and session. A party that keeps others waiting is not always to blame (it may wait
-for the third), so whoever fails tells both neighbours whom it blames, and that word travels on.
+One bidirectional gRPC stream per pair and session. A party that keeps others waiting is not always to blame (it may
+wait for the third), so whoever fails tells both neighbours whom it blames, and that word travels on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import Stream
 from hush.mpc.transport import Buffer, Neighbour
 from hush.parties.keys import Agreement, Terms, proven
-from hush.parties.status import party_error
+from hush.parties.status import CANNOT_CONNECT, party_error
 from hush.parties.wire import Tag, Wire
 from hush.proto.party_pb2 import Confirm, Hello
 
@@ -121,7 +121,7 @@ def _broken(failure: grpc.RpcError, neighbour: int, address: str) -> PartyError:
     """What a broken stream means. gRPC's own text is passed on only in the one case that a person can mend."""
     code = failure.code() if isinstance(failure, grpc.Call) else None
     text = (failure.details() or "") if isinstance(failure, grpc.Call) else ""
-    if code is grpc.StatusCode.UNAVAILABLE and "connect" in text.lower():
+    if code is grpc.StatusCode.UNAVAILABLE and CANNOT_CONNECT in text.lower():
         return party_error(neighbour, AbortReason.UNREACHABLE, address)
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return PartyError(neighbour, AbortReason.DISCONNECTED, "it refused this party's certificate")

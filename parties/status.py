@@ -10,6 +10,9 @@ import grpc
 from hush.mpc.errors import AbortReason, DeadlineExceeded, PartyError, PartyUnreachable
 from hush.proto.party_pb2 import Abort
 
+CANNOT_CONNECT = (
+    "failed to connect"  # how gRPC's text begins where nobody answered; a connection lost later reads otherwise
+)
 _TRAILER = "hush-abort-bin"
 _CODES = {
     AbortReason.UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
@@ -71,7 +74,7 @@ def error_from_call(failure: grpc.RpcError, party: int, address: str) -> PartyEr
         return party_error(party, AbortReason.LIMIT, text)
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return party_error(party, AbortReason.INPUT, text)
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code is grpc.StatusCode.UNAVAILABLE and CANNOT_CONNECT in text.lower():
         return party_error(party, AbortReason.UNREACHABLE, f"{address}{_tls_hint(text)}")
     return party_error(party, AbortReason.DISCONNECTED, address)
 

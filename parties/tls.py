@@ -1,7 +1,8 @@
 """Channels and servers with mutual TLS, and who is at the other end.
 
 Whoever dials a party demands the name `party-N.hush` in its certificate, on TCP and on unix sockets alike; whoever
-serves demands a certificate of the same authority and reads the role from it. Without TLS (`insecure`) nobody is checked.
+serves demands a certificate of the same authority and reads the role from it. Without TLS (`insecure`) nobody is
+checked.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ class Tag(bytes, Enum):
     OPENED = b"\5"
     INVOKE = b"\6"
     ANSWER = b"\7"
+    PROGRESS = b"\x0c"
     DEPLOY = b"\x08"
     VERIFIED = b"\x09"
     COMMIT = b"\x0a"
@@ -129,6 +130,11 @@ class Wire:
         for message in chunks(buffers):
             self._outbox.put(message)
 
+    @property
+    def backlog(self) -> int:
+        """Messages that wait to leave."""
+        return self._outbox.qsize()
+
     def take(self, tag: Tag, kind: type[M], timeout: float | None = None) -> M:
         """The next message, which must have this tag and parse. `timeout`: default the wire's deadline."""
         try:
@@ -136,8 +142,17 @@ class Wire:
         except DecodeError:
             raise PartyError(self.peer, AbortReason.MALFORMED, "an unreadable message") from None
 
+    def take_any(self, tags: Sequence[Tag], timeout: float | None = None) -> tuple[Tag, bytes]:
+        """Tag and body of the next message, which must have one of these tags."""
+        message = self._message(timeout)
+        if message[:1] not in tags:
+            raise PartyError(self.peer, AbortReason.MALFORMED, "a message of the wrong kind")
+        return Tag(message[:1]), message[1:]
+
     def receive(self, nbytes: int) -> memoryview:
-        """The next frame, which must have `nbytes` (more than none)."""
+        """The next frame, which must have `nbytes`; one without bytes does not travel."""
+        if not nbytes:
+            return memoryview(b"")
         piece = self._next(Tag.DATA, None)
         if len(piece) == nbytes:
             return piece
@@ -152,6 +167,12 @@ class Wire:
             piece = self._next(Tag.DATA, None)
 
     def _next(self, tag: Tag, timeout: float | None) -> memoryview:
+        message = self._message(timeout)
+        if message[:1] != tag:
+            raise PartyError(self.peer, AbortReason.MALFORMED, "a message of the wrong kind")
+        return memoryview(message)[1:]
+
+    def _message(self, timeout: float | None) -> bytes:
         try:
             message = self._inbox.get(timeout=self.deadline if timeout is None else timeout)
         except queue.Empty:
@@ -160,9 +181,7 @@ class Wire:
             self._inbox.put(None)
             raise self._failure or PartyError(self.peer, AbortReason.DISCONNECTED)
         self._taken += len(message)
-        if message[:1] != tag:
-            raise PartyError(self.peer, AbortReason.MALFORMED, "a message of the wrong kind")
-        return memoryview(message)[1:]
+        return message
 
     # ------------------------------------------------------------------ end
     def close(self, error: PartyError | None = None) -> None:
@@ -179,9 +198,17 @@ class Wire:
         self._cancel()
 
 
+def frame_bytes(buffers: Sequence[Buffer]) -> memoryview:
+    """A frame as its receiver sees it, for parties that live in the sender's process."""
+    return memoryview(bytearray(b"".join(buffers)))
+
+
 def chunks(buffers: Sequence[Buffer]) -> Iterator[bytes]:
-    """The messages of one frame."""
-    if sum(len(b) for b in buffers) < CHUNK:
+    """The messages of one frame; none if it has no bytes."""
+    size = sum(len(b) for b in buffers)
+    if not size:
+        return
+    if size < CHUNK:
         yield b"".join((Tag.DATA, *buffers))
         return
     parts: list[Buffer] = [Tag.DATA]

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16hush/proto/party.proto\x12\nhush.party\"6\n\x05\x41\x62ort\x12\r\n\x05party\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xa6\x01\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05party\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x0e\n\x06roster\x18\x04 \x01(\x0c\x12\x0f\n\x07program\x18\x05 \x01(\x0c\x12\x12\n\ndeployment\x18\x06 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x07 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x08 \x01(\x0c\x12\x12\n\npublic_key\x18\t \x01(\x0c\"\x18\n\x07\x43onfirm\x12\r\n\x05proof\x18\x01 \x01(\x0c\"X\n\x04Open\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07program\x18\x04 \x01(\x0c\x12\x0e\n\x06roster\x18\x05 \x01(\x0c\"\x17\n\x06Opened\x12\r\n\x05party\x18\x01 \x01(\r\"\x08\n\x06Invoke\"[\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x10\n\x08messages\x18\x03 \x01(\x04\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"\x83\x01\n\x06Report\x12\x12\n\nbytes_sent\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x01(\x04\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x10\n\x08peak_rss\x18\x05 \x01(\x04\x12!\n\x06layers\x18\x06 \x03(\x0b\x32\x11.hush.party.Layer\",\n\x06\x41nswer\x12\"\n\x06report\x18\x01 \x01(\x0b\x32\x12.hush.party.Report\"s\n\x06\x44\x65ploy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x0f\n\x07program\x18\x04 \x01(\x0c\x12\x14\n\x0cprogram_size\x18\x05 \x01(\x04\x12\x0e\n\x06\x64types\x18\x06 \x03(\t\"\n\n\x08Verified\"\x08\n\x06\x43ommit\"\n\n\x08\x44\x65ployed\"\x17\n\x06Remove\x12\r\n\x05model\x18\x01 \x01(\t\"\x18\n\x07Removed\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"\x1d\n\x07\x43ompare\x12\x12\n\ndeployment\x18\x01 \x01(\x0c\"3\n\x06\x43opies\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0c\n\x04next\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ommon\x18\x03 \x01(\x0c\"\r\n\x0bInfoRequest\"P\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\x0c\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x14\n\x0cprogram_size\x18\x04 \x01(\x04\"k\n\x04Info\x12\r\n\x05party\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06roster\x18\x03 \x01(\x0c\x12!\n\x06models\x18\x04 \x03(\x0b\x32\x11.hush.party.Model\x12\x10\n\x08sessions\x18\x05 \x01(\r\"!\n\x0eProgramRequest\x12\x0f\n\x07program\x18\x01 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16hush/proto/party.proto\x12\nhush.party\"6\n\x05\x41\x62ort\x12\r\n\x05party\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xa6\x01\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05party\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\x0c\x12\x0e\n\x06roster\x18\x04 \x01(\x0c\x12\x0f\n\x07program\x18\x05 \x01(\x0c\x12\x12\n\ndeployment\x18\x06 \x01(\x0c\x12\x0e\n\x06\x63lient\x18\x07 \x01(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x08 \x01(\x0c\x12\x12\n\npublic_key\x18\t \x01(\x0c\"\x18\n\x07\x43onfirm\x12\r\n\x05proof\x18\x01 \x01(\x0c\"X\n\x04Open\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07program\x18\x04 \x01(\x0c\x12\x0e\n\x06roster\x18\x05 \x01(\x0c\"\x17\n\x06Opened\x12\r\n\x05party\x18\x01 \x01(\r\"\x08\n\x06Invoke\"[\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nbytes_sent\x18\x02 \x01(\x04\x12\x10\n\x08messages\x18\x03 \x01(\x04\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12\x0f\n\x07seconds\x18\x05 \x01(\x01\"\x83\x01\n\x06Report\x12\x12\n\nbytes_sent\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x01(\x04\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x10\n\x08peak_rss\x18\x05 \x01(\x04\x12!\n\x06layers\x18\x06 \x03(\x0b\x32\x11.hush.party.Layer\"\x19\n\x08Progress\x12\r\n\x05layer\x18\x01 \x01(\t\",\n\x06\x41nswer\x12\"\n\x06report\x18\x01 \x01(\x0b\x32\x12.hush.party.Report\"s\n\x06\x44\x65ploy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x0f\n\x07program\x18\x04 \x01(\x0c\x12\x14\n\x0cprogram_size\x18\x05 \x01(\x04\x12\x0e\n\x06\x64types\x18\x06 \x03(\t\"\n\n\x08Verified\"\x08\n\x06\x43ommit\"\n\n\x08\x44\x65ployed\"\x17\n\x06Remove\x12\r\n\x05model\x18\x01 \x01(\t\"\x18\n\x07Removed\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"\x1d\n\x07\x43ompare\x12\x12\n\ndeployment\x18\x01 \x01(\x0c\"3\n\x06\x43opies\x12\x0b\n\x03own\x18\x01 \x01(\x0c\x12\x0c\n\x04next\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ommon\x18\x03 \x01(\x0c\"\r\n\x0bInfoRequest\"P\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\x0c\x12\x12\n\ndeployment\x18\x03 \x01(\x0c\x12\x14\n\x0cprogram_size\x18\x04 \x01(\x04\"k\n\x04Info\x12\r\n\x05party\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06roster\x18\x03 \x01(\x0c\x12!\n\x06models\x18\x04 \x03(\x0b\x32\x11.hush.party.Model\x12\x10\n\x08sessions\x18\x05 \x01(\r\"!\n\x0eProgramRequest\x12\x0f\n\x07program\x18\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,30 +47,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LAYER']._serialized_end=505
   _globals['_REPORT']._serialized_start=508
   _globals['_REPORT']._serialized_end=639
-  _globals['_ANSWER']._serialized_start=641
-  _globals['_ANSWER']._serialized_end=685
-  _globals['_DEPLOY']._serialized_start=687
-  _globals['_DEPLOY']._serialized_end=802
-  _globals['_VERIFIED']._serialized_start=804
-  _globals['_VERIFIED']._serialized_end=814
-  _globals['_COMMIT']._serialized_start=816
-  _globals['_COMMIT']._serialized_end=824
-  _globals['_DEPLOYED']._serialized_start=826
-  _globals['_DEPLOYED']._serialized_end=836
-  _globals['_REMOVE']._serialized_start=838
-  _globals['_REMOVE']._serialized_end=861
-  _globals['_REMOVED']._serialized_start=863
-  _globals['_REMOVED']._serialized_end=887
-  _globals['_COMPARE']._serialized_start=889
-  _globals['_COMPARE']._serialized_end=918
-  _globals['_COPIES']._serialized_start=920
-  _globals['_COPIES']._serialized_end=971
-  _globals['_INFOREQUEST']._serialized_start=973
-  _globals['_INFOREQUEST']._serialized_end=986
-  _globals['_MODEL']._serialized_start=988
-  _globals['_MODEL']._serialized_end=1068
-  _globals['_INFO']._serialized_start=1070
-  _globals['_INFO']._serialized_end=1177
-  _globals['_PROGRAMREQUEST']._serialized_start=1179
-  _globals['_PROGRAMREQUEST']._serialized_end=1212
+  _globals['_PROGRESS']._serialized_start=641
+  _globals['_PROGRESS']._serialized_end=666
+  _globals['_ANSWER']._serialized_start=668
+  _globals['_ANSWER']._serialized_end=712
+  _globals['_DEPLOY']._serialized_start=714
+  _globals['_DEPLOY']._serialized_end=829
+  _globals['_VERIFIED']._serialized_start=831
+  _globals['_VERIFIED']._serialized_end=841
+  _globals['_COMMIT']._serialized_start=843
+  _globals['_COMMIT']._serialized_end=851
+  _globals['_DEPLOYED']._serialized_start=853
+  _globals['_DEPLOYED']._serialized_end=863
+  _globals['_REMOVE']._serialized_start=865
+  _globals['_REMOVE']._serialized_end=888
+  _globals['_REMOVED']._serialized_start=890
+  _globals['_REMOVED']._serialized_end=914
+  _globals['_COMPARE']._serialized_start=916
+  _globals['_COMPARE']._serialized_end=945
+  _globals['_COPIES']._serialized_start=947
+  _globals['_COPIES']._serialized_end=998
+  _globals['_INFOREQUEST']._serialized_start=1000
+  _globals['_INFOREQUEST']._serialized_end=1013
+  _globals['_MODEL']._serialized_start=1015
+  _globals['_MODEL']._serialized_end=1095
+  _globals['_INFO']._serialized_start=1097
+  _globals['_INFO']._serialized_end=1204
+  _globals['_PROGRAMREQUEST']._serialized_start=1206
+  _globals['_PROGRAMREQUEST']._serialized_end=1239
 # @@protoc_insertion_point(module_scope)

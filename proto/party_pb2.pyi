@@ -97,6 +97,12 @@ class Report(_message.Message):
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
     def __init__(self, bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ..., peak_rss: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
 
+class Progress(_message.Message):
+    __slots__ = ("layer",)
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    def __init__(self, layer: _Optional[str] = ...) -> None: ...
+
 class Answer(_message.Message):
     __slots__ = ("report",)
     REPORT_FIELD_NUMBER: _ClassVar[int]

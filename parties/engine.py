@@ -1,0 +1,113 @@
+"""One party's computation in one session, whatever transport its neighbours are reached by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hush.mpc.compiler import Program, execute
+from hush.mpc.prg import Stream
+from hush.mpc.ring import backends
+from hush.mpc.secret import Shared
+from hush.mpc.session import Ledger, run
+from hush.mpc.step import Step
+from hush.mpc.transport import Transport
+from hush.parties import memory, shares
+from hush.proto.party_pb2 import Layer, Report
+from hush.protocols.replicated.invocation import invocation
+from hush.protocols.replicated.party import Party
+from hush.protocols.replicated.protocol import Replicated
+from hush.protocols.replicated.sharing import expand
+
+Receive = Callable[[int], memoryview]
+Watch = Callable[[str], None]
+CHECKS = "(checks)"  # the layer that an invocation's own two rounds count to
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Outcome:
+    """A party's copies of the outputs, and what the run cost it."""
+
+    outputs: list[Shared]
+    report: Report
+
+
+class Engine:
+    """Runs a program's invocations for one party. Its randomness goes on from one to the next and never back."""
+
+    def __init__(
+        self,
+        index: int,
+        with_next: Stream,
+        with_prev: Stream,
+        transport: Transport,
+        program: Program,
+        backend: str | None = None,
+    ) -> None:
+        self._index, self._program, self._transport = index, program, transport
+        self._party = Party(index, with_next, with_prev, backends.get(backend))
+        self._protocol = Replicated(self._party, program.ring, program.frac)
+        self._ledger = Ledger()
+
+    def receive_inputs(self, receive: Receive) -> list[Shared]:
+        """This party's shares of the inputs, from frames whose sizes the program decides."""
+        ring = self._program.ring
+        kinds = shares.input_kinds(self._program)
+        frames = [(kind, receive(shares.share_size(self._index, kind[0], ring))) for kind in kinds]
+        return [expand(shares.parse(self._index, kind, ring, frame)) for kind, frame in frames]
+
+    def infer(
+        self, inputs: Sequence[Shared], weights: Mapping[str, Shared | Tensor], watch: Watch | None = None
+    ) -> Outcome:
+        """One invocation; PartyError if a neighbour fails. `watch` is told the name of each layer as it begins."""
+        self._ledger = Ledger(sequence=self._ledger.sequence)
+        layers = _Layers(self._ledger, watch)
+
+        def program() -> Step[list[Shared]]:
+            found = yield from execute(self._program, self._protocol, weights, inputs, layers.enter)
+            layers.enter(CHECKS)
+            return found
+
+        begin = time.perf_counter()
+        outputs = run(invocation(self._party, inputs, program), self._transport, self._ledger)
+        report = self._report(time.perf_counter() - begin)
+        report.layers.extend(layers.finish())
+        return Outcome(outputs, report)
+
+    def _report(self, seconds: float) -> Report:
+        sent, messages, depth = self._ledger.snapshot()
+        peak = memory.peak_resident()
+        return Report(bytes_sent=sent, messages=messages, depth=depth, seconds=seconds, peak_rss=peak)
+
+
+class _Layers:
+    """Cuts a run where the layer changes that rounds count to: the same pieces, in the same order, at every party."""
+
+    def __init__(self, ledger: Ledger, watch: Watch | None) -> None:
+        self._ledger, self._watch = ledger, watch
+        self._pieces: list[Layer] = []
+        self._name, self._from, self._since = CHECKS, ledger.snapshot(), time.perf_counter()
+
+    def enter(self, name: str) -> None:
+        """The next round counts to this layer."""
+        if name == self._name:
+            return
+        self._cut()
+        self._name = name
+        if self._watch is not None:
+            self._watch(name)
+
+    def finish(self) -> list[Layer]:
+        """The pieces; a layer that was left and entered again has several."""
+        self._cut()
+        return self._pieces
+
+    def _cut(self) -> None:
+        now, clock = self._ledger.snapshot(), time.perf_counter()
+        sent, messages = now[0] - self._from[0], now[1] - self._from[1]
+        piece = Layer(name=self._name, bytes_sent=sent, messages=messages, depth=now[2], seconds=clock - self._since)
+        self._pieces.append(piece)
+        self._from, self._since = now, clock

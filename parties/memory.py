@@ -1,0 +1,21 @@
+"""How much memory this process uses."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes (its peak, where the system tells nothing better)."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_resident()
+
+
+def peak_resident() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

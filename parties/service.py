@@ -1,0 +1,287 @@
+"""What a party serves over gRPC: sessions to clients, links to its neighbour, deployments to providers."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import grpc
+
+import hush
+from hush.mpc.errors import AbortReason, HushError, PartyError
+from hush.parties import certs, memory, shares, tls
+from hush.parties.config import MIB, PartyConfig
+from hush.parties.keys import SESSION_BYTES, VERSION, Terms
+from hush.parties.link import Arrival, Lobby, dial
+from hush.parties.logs import LOGGER
+from hush.parties.session import Place, serve
+from hush.parties.status import error_from_call, fail
+from hush.parties.store import Deployment, Store
+from hush.parties.wire import CHUNK, Tag, Wire
+from hush.proto import party_pb2 as pb
+
+SERVICE = "hush.Party"
+DEPLOYMENT_BYTES = 16
+_NAME_LIMIT = 200
+Calls = Iterator[bytes]
+
+
+class Service:
+    """The handlers of one party, and what they share: models, seats for sessions, links that wait."""
+
+    def __init__(self, config: PartyConfig, identity: certs.Identity | None, store: Store) -> None:
+        self._config, self._identity, self._store = config, identity, store
+        self._index, self._limits = config.index, config.limits
+        self._roster = config.roster()
+        self._lobby = Lobby(config.limits.max_sessions)
+        self._sessions = set[bytes]()
+        self._deploying = threading.BoundedSemaphore(1)
+        self._lock = threading.Lock()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """All methods, raw bytes in and out."""
+        streams = {
+            "Link": self._wrap(self._link, "party"),
+            "Session": self._wrap(self._session, "client"),
+            "Deploy": self._wrap(self._deploy, "provider"),
+        }
+        unary = {
+            "Compare": self._wrap_unary(self._compare, "party"),
+            "Info": self._wrap_unary(self._info, *certs.KINDS),
+            "Remove": self._wrap_unary(self._remove, "provider"),
+        }
+        methods: dict[str, Any] = {n: grpc.stream_stream_rpc_method_handler(h) for n, h in streams.items()}
+        methods |= {n: grpc.unary_unary_rpc_method_handler(h) for n, h in unary.items()}
+        methods["Program"] = grpc.unary_stream_rpc_method_handler(self._wrap(self._program, *certs.KINDS))
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    # ------------------------------------------------------------------ every call
+    def _wrap(self, handler: Callable[..., Calls], *kinds: str) -> Callable[[Any, grpc.ServicerContext], Calls]:
+        def call(request: Any, context: grpc.ServicerContext) -> Calls:
+            caller = tls.require(context, self._identity is not None, *kinds)
+            with self._reported(context, caller):
+                yield from handler(request, context, caller)
+
+        return call
+
+    def _wrap_unary(
+        self, handler: Callable[[bytes, tls.Peer], bytes], *kinds: str
+    ) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        def call(request: bytes, context: grpc.ServicerContext) -> bytes:
+            caller = tls.require(context, self._identity is not None, *kinds)
+            with self._reported(context, caller):
+                return handler(request, caller)
+
+        return call
+
+    @contextmanager
+    def _reported(self, context: grpc.ServicerContext, caller: tls.Peer) -> Iterator[None]:
+        """Turn whatever goes wrong into a reason of the closed list, logged here and sent to the caller."""
+        role = caller.role.uri if caller.role else "unknown"
+        try:
+            yield
+        except Exception as cause:
+            error = _named(cause, self._index)
+            extra = {"party": self._index, "role": role, "blamed": error.party}
+            extra |= {"reason": error.reason.name, "detail": error.detail}
+            internal = error.reason is AbortReason.INTERNAL and not isinstance(cause, PartyError)
+            LOGGER.log(40 if internal else 30, "call failed", extra=extra, exc_info=internal)
+            fail(context, error)
+
+    # ------------------------------------------------------------------ sessions
+    def _session(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
+        """The session computes in a thread of its own, so that progress reaches the client meanwhile."""
+        client = Wire(None, self._limits.deadline_s)
+        client.attach(requests, context.cancel)
+        ended: list[Exception] = []
+
+        def compute() -> None:
+            try:
+                self._serve(client, caller)
+            except Exception as error:
+                ended.append(error)
+            finally:
+                client.close()
+                if not sent.wait(self._limits.deadline_s):  # the client does not read what it asked for
+                    context.cancel()
+
+        sent = threading.Event()
+        threading.Thread(target=compute, name="hush-session", daemon=True).start()
+        try:
+            yield from client.outgoing()
+        finally:
+            sent.set()
+        if ended:
+            raise ended[0]
+
+    def _serve(self, client: Wire, caller: tls.Peer) -> None:
+        terms, deployment = self._admit(client.take(Tag.OPEN, pb.Open), caller)
+        with self._seat(terms.session), closing(self._channel((self._index + 1) % 3)) as channel:
+            serve(self._place(channel), client, terms, deployment)
+
+    def _admit(self, opened: pb.Open, caller: tls.Peer) -> tuple[Terms, Deployment]:
+        if opened.version != VERSION or len(opened.session) != SESSION_BYTES:
+            raise PartyError(self._index, AbortReason.MALFORMED, f"a client of protocol version {VERSION} is needed")
+        if opened.roster != self._roster:
+            raise PartyError(self._index, AbortReason.ROSTER, "the client lists other parties, or in another order")
+        deployment = self._store.find(opened.model)
+        if not hmac.compare_digest(opened.program, deployment.digest):
+            raise PartyError(self._index, AbortReason.DIGEST, "the client compiled another program under this name")
+        self._spare(0)
+        terms = Terms(opened.session, self._roster, deployment.digest, deployment.id, caller.fingerprint)
+        return terms, deployment
+
+    @contextmanager
+    def _seat(self, session: bytes) -> Iterator[None]:
+        with self._lock:
+            if len(self._sessions) >= self._limits.max_sessions:
+                detail = f"{self._limits.max_sessions} sessions are open here; try later"
+                raise PartyError(self._index, AbortReason.LIMIT, detail)
+            if session in self._sessions:
+                raise PartyError(self._index, AbortReason.MALFORMED, "this session is open already")
+            self._sessions.add(session)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+
+    def _place(self, channel: grpc.Channel) -> Place:
+        nxt, prev, deadline = (self._index + 1) % 3, (self._index - 1) % 3, self._limits.deadline_s
+        return Place(
+            party=self._index,
+            fingerprint=self._fingerprint,
+            dial=lambda: dial(channel, nxt, self._config.parties[nxt], deadline),
+            claim=lambda session, stop: self._lobby.claim(session, prev, deadline, stop),
+            wake=self._lobby.wake,
+            backend=self._config.backend,
+            net=self._config.net,
+            idle=self._limits.idle_s,
+        )
+
+    @property
+    def _fingerprint(self) -> bytes:
+        return self._identity.fingerprint if self._identity else b""
+
+    def _channel(self, party: int) -> grpc.Channel:
+        limits = self._limits
+        address, limit = self._config.parties[party], limits.max_message_mib * MIB
+        return tls.channel(address, party, self._identity, max_message=limit, deadline=limits.deadline_s)
+
+    def _link(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
+        prev = (self._index - 1) % 3
+        self._only_party(caller, prev)
+        wire = Wire(prev, self._limits.deadline_s)
+        wire.attach(requests, context.cancel)
+        hello = wire.take(Tag.HELLO, pb.Hello)
+        if self._identity is not None and hello.certificate != caller.fingerprint:
+            raise PartyError(prev, AbortReason.MALFORMED, "its hello names another certificate")
+        self._lobby.offer(Arrival(wire, hello, threading.Event()))
+        yield from wire.outgoing()
+
+    def _only_party(self, caller: tls.Peer, *parties: int) -> None:
+        if caller.role is not None and caller.role.party not in parties:
+            raise PartyError(caller.role.party, AbortReason.MALFORMED, "not this party's neighbour on that side")
+
+    # ------------------------------------------------------------------ deployment
+    def _deploy(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
+        if not self._deploying.acquire(blocking=False):
+            raise PartyError(self._index, AbortReason.LIMIT, "another deployment is under way; try later")
+        wire = Wire(None, self._limits.deadline_s)
+        wire.attach(requests, context.cancel)
+        header = pb.Deploy()
+        try:
+            header = wire.take(Tag.DEPLOY, pb.Deploy)
+            deployment = self._receive(wire, header)
+            self._verify(deployment)
+            yield Tag.VERIFIED + pb.Verified().SerializeToString()
+            wire.take(Tag.COMMIT, pb.Commit)
+            self._store.activate(header.deployment)
+            LOGGER.info("deployed", extra={"party": self._index, "model": header.model})
+            yield Tag.DEPLOYED + pb.Deployed().SerializeToString()
+        finally:
+            self._store.discard(header.deployment)
+            self._deploying.release()
+
+    def _receive(self, wire: Wire, header: pb.Deploy) -> Deployment:
+        limits = self._limits
+        if header.version != VERSION or len(header.deployment) != DEPLOYMENT_BYTES:
+            raise PartyError(self._index, AbortReason.MALFORMED, f"a provider of protocol version {VERSION} is needed")
+        if not 0 < len(header.model) <= _NAME_LIMIT or not header.model.isprintable():
+            raise PartyError(self._index, AbortReason.MALFORMED, f"a model's name has 1 to {_NAME_LIMIT} characters")
+        if not 0 < header.program_size <= limits.max_program_mib * MIB:
+            raise PartyError(self._index, AbortReason.LIMIT, f"a program has at most {limits.max_program_mib} MiB")
+        program = bytes(wire.receive(header.program_size))
+        parsed = shares.read_program(self._index, program, header.program)
+        sizes = shares.weight_sizes(self._index, parsed, list(header.dtypes))
+        self._spare(sum(sizes) + 16 * sum(shares.numel(s.shape) for s in parsed.weight_specs))
+        return self._store.stage(header, program, [wire.receive(n) for n in sizes])
+
+    def _verify(self, deployment: Deployment) -> None:
+        """Compare each component with its other holder, and what is public with both neighbours."""
+        nxt, prev = (self._index + 1) % 3, (self._index - 1) % 3
+        ahead, behind = self._copies(nxt, deployment.id), self._copies(prev, deployment.id)
+        for party, theirs, ours in (
+            (nxt, ahead.own, deployment.copies.next),
+            (prev, behind.next, deployment.copies.own),
+        ):
+            if theirs != ours:
+                raise PartyError(party, AbortReason.DIGEST, "the provider gave it another copy of a weight's share")
+        for party, copies in ((nxt, ahead), (prev, behind)):
+            if copies.common != deployment.copies.common:
+                raise PartyError(party, AbortReason.DIGEST, "the provider gave it another program or name")
+
+    def _copies(self, party: int, deployment: bytes) -> pb.Copies:
+        request = pb.Compare(deployment=deployment).SerializeToString()
+        with closing(self._channel(party)) as channel:
+            call: Any = channel.unary_unary(f"/{SERVICE}/Compare")
+            try:
+                return pb.Copies.FromString(call(request, timeout=self._limits.deadline_s + 1))
+            except grpc.RpcError as failure:
+                raise error_from_call(failure, party, self._config.parties[party]) from None
+
+    def _compare(self, request: bytes, caller: tls.Peer) -> bytes:
+        self._only_party(caller, (self._index + 1) % 3, (self._index - 1) % 3)
+        deployment = pb.Compare.FromString(request).deployment
+        return self._store.copies(deployment, self._limits.deadline_s).SerializeToString()
+
+    def _remove(self, request: bytes, caller: tls.Peer) -> bytes:
+        return pb.Removed(found=self._store.remove(pb.Remove.FromString(request).model)).SerializeToString()
+
+    # ------------------------------------------------------------------ what is public
+    def _info(self, request: bytes, caller: tls.Peer) -> bytes:
+        models = [
+            pb.Model(name=d.model, program=d.digest, deployment=d.id, program_size=len(d.data))
+            for d in self._store.models()
+        ]
+        info = pb.Info(party=self._index, version=hush.__version__, roster=self._roster, models=models)
+        info.sessions = len(self._sessions)
+        return info.SerializeToString()
+
+    def _program(self, request: bytes, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
+        digest = pb.ProgramRequest.FromString(request).program
+        for deployment in self._store.models():
+            if deployment.digest == digest:
+                data = deployment.data
+                yield from (data[i : i + CHUNK] for i in range(0, len(data), CHUNK))
+                return
+        raise PartyError(self._index, AbortReason.UNKNOWN_MODEL, "no model of this program is deployed here")
+
+    def _spare(self, nbytes: int) -> None:
+        """PartyError(LIMIT) if resident memory and what is to come pass the limit."""
+        if memory.resident() + nbytes > self._limits.max_memory_mib * MIB:
+            raise PartyError(self._index, AbortReason.LIMIT, f"its memory limit of {self._limits.max_memory_mib} MiB")
+
+
+def _named(cause: Exception, party: int) -> PartyError:
+    """The reason for an exception. Texts of foreign exceptions stay here: nobody knows what they quote."""
+    if isinstance(cause, PartyError):
+        return cause
+    if isinstance(cause, MemoryError):
+        return PartyError(party, AbortReason.LIMIT, "out of memory")
+    if isinstance(cause, HushError):
+        return PartyError(party, AbortReason.INTERNAL, type(cause).__name__)
+    return PartyError(party, AbortReason.INTERNAL)

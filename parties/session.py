@@ -1,0 +1,116 @@
+"""One client's session at one party: links, keys, then one invocation after another.
+
+Whatever fails, the session ends: both neighbours are told whom to blame, nothing is tried again (a retry would need new
+masks, which means new keys, which means a new session), and everything the session held is let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hush.mpc.errors import AbortReason, PartyError
+from hush.parties.engine import Engine
+from hush.parties.keys import Terms
+from hush.parties.link import Arrival, Joined, join
+from hush.parties.logs import LOGGER
+from hush.parties.shaping import shape
+from hush.parties.shares import output_frames
+from hush.parties.store import Deployment
+from hush.parties.wire import Tag, Wire
+from hush.proto.party_pb2 import Answer, Invoke, Opened, Progress
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Place:
+    """Where a session takes place: what it needs of the server."""
+
+    party: int
+    fingerprint: bytes
+    dial: Callable[[], Wire]
+    claim: Callable[[bytes, Callable[[], PartyError | None]], Arrival]
+    wake: Callable[[], None]
+    backend: str | None
+    net: str
+    idle: float
+
+
+def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> None:
+    """Open a session and answer invocations until the client leaves.
+
+    PartyError if anything fails; then both links have been told.
+    """
+    joined = _join(place, client, terms)
+    transport = joined.transport
+
+    def neighbour_failed(error: PartyError) -> None:
+        transport.abort(error)
+        client.fail(error)
+
+    transport.watch(neighbour_failed)
+    client.watch(lambda error: transport.abort(_gone(error)))
+    note = {"party": place.party, "session": terms.session.hex()[:8], "model": deployment.model}
+    LOGGER.info("session opened", extra=note)
+    try:
+        link = shape(transport, place.net)
+        engine = Engine(place.party, joined.with_next, joined.with_prev, link, deployment.program, place.backend)
+        client.post(Tag.OPENED, Opened(party=place.party))
+        while _wanted(client, place.idle):
+            _answer(engine, client, deployment, note)
+        link.close()
+    except PartyError as error:
+        transport.abort(error)
+        raise
+    except BaseException:
+        transport.abort(PartyError(place.party, AbortReason.INTERNAL))
+        raise
+    finally:
+        transport.join()
+        LOGGER.info("session closed", extra=note)
+
+
+def _join(place: Place, client: Wire, terms: Terms) -> Joined:
+    to_next = place.dial()
+    to_next.watch(lambda error: place.wake())
+    client.watch(lambda error: place.wake())
+    try:
+        return join(
+            place.party,
+            place.fingerprint,
+            terms,
+            to_next,
+            lambda: place.claim(terms.session, lambda: to_next.failure or client.failure),
+        )
+    except PartyError as error:
+        to_next.close(error)
+        to_next.join()
+        raise
+
+
+def _gone(error: PartyError) -> PartyError:
+    """How the neighbours learn of a failure that came through the client's wire."""
+    return error if error.party is not None else PartyError(None, AbortReason.CLOSED, "the client left")
+
+
+def _wanted(client: Wire, idle: float) -> bool:
+    """Whether the client asks for another invocation; False once it has left in good order."""
+    try:
+        client.take(Tag.INVOKE, Invoke, idle)
+    except PartyError as error:
+        if error.party is None and error.reason is AbortReason.DISCONNECTED:
+            return False
+        if error.party is None and error.reason is AbortReason.DEADLINE:
+            raise PartyError(None, AbortReason.CLOSED, "the session was idle for too long") from None
+        raise
+    return True
+
+
+def _answer(engine: Engine, client: Wire, deployment: Deployment, note: dict[str, object]) -> None:
+    inputs = engine.receive_inputs(client.receive)
+    done = engine.infer(inputs, deployment.weights, lambda layer: client.post(Tag.PROGRESS, Progress(layer=layer)))
+    report = done.report
+    extra = note | {"seconds": round(report.seconds, 3), "bytes_sent": report.bytes_sent, "depth": report.depth}
+    LOGGER.info("invocation answered", extra=extra)
+    client.post(Tag.ANSWER, Answer(report=report))
+    for frame in output_frames(done.outputs):
+        client.send([frame])

@@ -1,0 +1,181 @@
+"""Shares as frames: what clients and providers send a party, and what a party sends back.
+
+Sizes follow from the program and the party's index alone, so nothing that a sender claims is believed. A shared tensor
+is one frame: the party's two components one after the other, each a seed of 32 bytes (components 0 and 1) or its
+elements (component 2). A public weight is one frame. An output is two frames, a component each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hush.mpc import fixed_point
+from hush.mpc.compiler import Program
+from hush.mpc.compiler import parse as parse_program
+from hush.mpc.errors import AbortReason, PartyError, ProgramError
+from hush.mpc.prg import KEY_BYTES
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared
+from hush.mpc.transport import Buffer
+from hush.proto.party_pb2 import Copies, Deploy
+from hush.protocols.replicated.sharing import Component, Dealt, deal, expand
+
+Kind = tuple[tuple[int, ...], int]  # shape and fraction bits of a shared tensor
+_FULL = 2  # the component that travels in full; the others are seeds
+_PUBLIC = {"float32": torch.float32, "float64": torch.float64}
+
+
+def numel(shape: Sequence[int]) -> int:
+    """Elements of a shape."""
+    return math.prod(shape)
+
+
+# ---------------------------------------------------------------------- shared tensors
+def share(elements: Tensor, frac: int, ring: Ring) -> list[list[Buffer]]:
+    """Deal ring elements under fresh seeds; for each party the buffers of its frame."""
+    return [[p if isinstance(p, bytes) else raw(p) for p in d.components] for d in deal(elements, frac, ring)]
+
+
+def share_size(party: int, shape: Sequence[int], ring: Ring) -> int:
+    """Size of the frame that a party gets for a shared tensor."""
+    full = numel(shape) * ring.dtype.itemsize
+    return sum(full if c == _FULL else KEY_BYTES for c in _components(party))
+
+
+def parse(party: int, kind: Kind, ring: Ring, frame: Buffer) -> Dealt:
+    """A party's package of a shared tensor from its frame, which has the size of `share_size`."""
+    shape, frac = kind
+    rest, parts = memoryview(frame), list[Component]()
+    for component in _components(party):
+        if component == _FULL:
+            size = numel(shape) * ring.dtype.itemsize
+            parts.append(_tensor(rest[:size], shape, ring.dtype))
+        else:
+            size = KEY_BYTES
+            parts.append(bytes(rest[:size]))
+        rest = rest[size:]
+    return Dealt((parts[0], parts[1]), tuple(shape), frac, ring)
+
+
+def _components(party: int) -> tuple[int, int]:
+    return party, (party + 1) % 3
+
+
+# ---------------------------------------------------------------------- inputs and outputs
+def input_kinds(program: Program) -> list[Kind]:
+    """What a program's secret inputs are shared as."""
+    return [(tuple(s.shared_shape), s.frac) for s in program.inputs]
+
+
+def output_frames(outputs: Iterable[Shared]) -> list[Buffer]:
+    """A party's copies of the outputs."""
+    return [raw(part) for value in outputs for part in value.parts]
+
+
+def read_outputs(program: Program, frames: Iterator[memoryview]) -> list[Shared]:
+    """A party's copies of the outputs from their frames; `output_sizes` says how large."""
+    values = []
+    for shape, frac in output_kinds(program):
+        parts = [_tensor(next(frames), shape, program.ring.dtype) for _ in range(2)]
+        values.append(Shared((parts[0], parts[1]), frac, program.ring))
+    return values
+
+
+def output_sizes(program: Program) -> list[int]:
+    """Sizes of the frames of `output_frames`."""
+    return [numel(shape) * program.ring.dtype.itemsize for shape, _ in output_kinds(program) for _ in range(2)]
+
+
+def output_kinds(program: Program) -> list[Kind]:
+    """Shape and scale of each secret leaf of the result."""
+    return [(tuple(s.shape), s.frac) for s in program.outputs if s.kind is not None]
+
+
+# ---------------------------------------------------------------------- programs and weights
+def read_program(party: int, data: bytes, digest: bytes) -> Program:
+    """A program from its bytes; PartyError(DIGEST) if they are not the announced ones, (MALFORMED) if not a program."""
+    if not hmac.compare_digest(hashlib.sha256(data).digest(), digest):
+        raise PartyError(party, AbortReason.DIGEST, "the program's bytes do not have the announced digest")
+    try:
+        return parse_program(data)
+    except ProgramError:
+        raise PartyError(party, AbortReason.MALFORMED, "not a program of this version of Hush") from None
+
+
+def public_dtypes(program: Program) -> list[str]:
+    """The dtypes of a program's weights as they travel if they are public; none if they are shared."""
+    if program.weights_mode != "public":
+        return []
+    return ["float64" if t.dtype is torch.float64 else "float32" for t in _bound(program)]
+
+
+def weight_frames(program: Program) -> Iterator[list[list[Buffer]]]:
+    """For each weight in the program's order, the buffers of each party's frame. Dealt one by one: a model is large."""
+    dtypes = public_dtypes(program)
+    for index, (tensor, spec) in enumerate(zip(_bound(program), program.weight_specs, strict=True)):
+        if dtypes:
+            yield [[raw(tensor.to(_PUBLIC[dtypes[index]]))]] * 3
+        else:
+            yield share(fixed_point.encode(tensor, program.ring, spec.frac), spec.frac, program.ring)
+
+
+def _bound(program: Program) -> list[Tensor]:
+    if program.weights is None:
+        raise ProgramError("the program holds no weights: bind it to the model first (program.bind(module))")
+    return [program.weights[s.name] for s in program.weight_specs]
+
+
+def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[int]:
+    """Sizes of the frames of a program's weights; PartyError(MALFORMED) if the dtypes do not fit it."""
+    if program.weights_mode != "public":
+        return [share_size(party, s.shape, program.ring) for s in program.weight_specs]
+    if len(dtypes) != len(program.weight_specs) or not set(dtypes) <= set(_PUBLIC):
+        raise PartyError(party, AbortReason.MALFORMED, "dtypes of public weights do not fit the program")
+    return [numel(s.shape) * _PUBLIC[d].itemsize for s, d in zip(program.weight_specs, dtypes, strict=True)]
+
+
+def unpack_weights(
+    party: int, program: Program, dtypes: Sequence[str], frames: Sequence[Buffer]
+) -> dict[str, Shared | Tensor]:
+    """A party's weights by name, shares expanded."""
+    if program.weights_mode == "public":
+        listed = zip(program.weight_specs, dtypes, frames, strict=True)
+        return {s.name: _tensor(f, s.shape, _PUBLIC[d]) for s, d, f in listed}
+    pairs = zip(program.weight_specs, frames, strict=True)
+    return {s.name: expand(parse(party, (s.shape, s.frac), program.ring, f)) for s, f in pairs}
+
+
+def copies(party: int, program: Program, header: Deploy, frames: Sequence[Buffer]) -> Copies:
+    """SHA-256 over this party's copy of each component (as sent: a seed stands for its keystream) and over the rest."""
+    common = hashlib.sha256(repr((header.model, header.program, list(header.dtypes))).encode())
+    sides = hashlib.sha256(), hashlib.sha256()
+    for spec, frame in zip(program.weight_specs, frames, strict=True):
+        if program.weights_mode == "public":
+            common.update(frame)
+            continue
+        dealt = parse(party, (spec.shape, spec.frac), program.ring, frame)
+        for side, part in zip(sides, dealt.components, strict=True):
+            side.update(part if isinstance(part, bytes) else raw(part))
+    return Copies(own=sides[0].digest(), next=sides[1].digest(), common=common.digest())
+
+
+# ---------------------------------------------------------------------- bytes
+def raw(tensor: Tensor) -> memoryview:
+    """A tensor's bytes, little-endian and row-major, without a copy where it is contiguous."""
+    if not tensor.numel():
+        return memoryview(b"")
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _tensor(data: Buffer, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    if not numel(shape):
+        return torch.empty(tuple(shape), dtype=dtype)
+    view = memoryview(data)
+    own = bytearray(view) if view.readonly else view
+    return torch.frombuffer(own, dtype=torch.uint8).view(dtype).reshape(tuple(shape))

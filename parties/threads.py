@@ -1,0 +1,96 @@
+"""Three parties as threads of this process, over memory: the same computation as over gRPC, without its cost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from hush.mpc.compiler import Program
+from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.prg import KEY_BYTES, Stream
+from hush.mpc.transport import Buffer, Transport, memory_trio
+from hush.parties import shares
+from hush.parties.engine import Engine, Outcome
+from hush.parties.remote import Inference, Progress
+from hush.parties.report import combine
+from hush.parties.shaping import shape
+from hush.parties.wire import frame_bytes
+from hush.protocols.replicated.sharing import reconstruct
+
+
+class ThreadTrio:
+    """A session of three threads for one program that holds its weights."""
+
+    def __init__(
+        self, program: Program, *, net: str = "none", backend: str | None = None, deadline: float = 600.0
+    ) -> None:
+        self._program = program
+        keys = [os.urandom(KEY_BYTES) for _ in range(3)]  # keys[i]: parties i and i+1
+        self._links: list[Transport] = [shape(t, net) for t in memory_trio(deadline)]
+        self._engines = [
+            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, backend) for i in range(3)
+        ]
+        self._pool = ThreadPoolExecutor(3, thread_name_prefix="hush-party")
+        self._weights = self._deal_weights()
+
+    def _deal_weights(self) -> list[Mapping[str, Any]]:
+        dtypes = shares.public_dtypes(self._program)
+        dealt = [[frame_bytes(f) for f in frames] for frames in shares.weight_frames(self._program)]
+        return [shares.unpack_weights(i, self._program, dtypes, [d[i] for d in dealt]) for i in range(3)]
+
+    def infer(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, progress: Progress | None = None
+    ) -> Inference:
+        """One inference, as `hush.parties.remote.Session.infer`."""
+        encoded = self._program.encode_inputs(args, kwargs)
+        begin = time.perf_counter()
+        pairs = zip(encoded, self._program.inputs, strict=True)
+        frames = [shares.share(elements, spec.frac, self._program.ring) for elements, spec in pairs]
+        outcomes = self._run([[f[i] for f in frames] for i in range(3)], progress)
+        elements = [reconstruct(triple) for triple in zip(*(o.outputs for o in outcomes), strict=True)]
+        output = self._program.decode_outputs(elements)
+        traffic = sum(len(part) for f in frames for own in f for part in own)
+        traffic += 3 * sum(shares.output_sizes(self._program))
+        return Inference(output, combine([o.report for o in outcomes], time.perf_counter() - begin, traffic))
+
+    def _run(self, frames: Sequence[Sequence[Sequence[Buffer]]], progress: Progress | None) -> list[Outcome]:
+        before = torch.get_num_threads()
+        try:
+            jobs = [self._pool.submit(self._party, i, frames[i], progress if i == 0 else None) for i in range(3)]
+            errors = [e for e in (job.exception() for job in jobs) if e is not None]
+            if errors:
+                raise next((e for e in errors if not isinstance(e, PartyError)), errors[0])
+            return [job.result() for job in jobs]
+        finally:
+            torch.set_num_threads(before)
+
+    def _party(self, index: int, frames: Sequence[Sequence[Buffer]], progress: Progress | None) -> Outcome:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 3))
+        rest = iter(frames)
+        engine = self._engines[index]
+        try:
+            inputs = engine.receive_inputs(lambda nbytes: frame_bytes(next(rest)))
+            return engine.infer(inputs, self._weights[index], progress)
+        except BaseException:
+            self._links[index].close(AbortReason.INTERNAL)
+            raise
+
+    def close(self) -> None:
+        """Stop the threads."""
+        for link in self._links:
+            link.close()
+        self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
