@@ -7,10 +7,10 @@ how a product is brought to its scale, and whether a value may be out of range.
 from __future__ import annotations
 
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import SystemRandom
 
 import torch
 from torch import Tensor
@@ -236,8 +236,7 @@ class SingleProcess(Protocol):
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:
         """The rows in an order drawn from the system's generator."""
-        keys = torch.frombuffer(bytearray(os.urandom(8 * x.shape[0])), dtype=torch.int64)
-        order = keys.argsort()
+        order = torch.tensor(SystemRandom().sample(range(x.shape[0]), x.shape[0]), dtype=torch.int64)
         return done(x.local(lambda t: t[order]))
 
     def open(self, x: Shared) -> Step[Tensor]:

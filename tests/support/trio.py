@@ -90,7 +90,7 @@ class Trio:
         """int64 [planes, *shape] of 0 and 1; bits past the last element are not read."""
         spread = [replace(s, parts=tuple(self._spread(p, s) for p in s.parts)) for s in secret]
         a, b, c = self._components(spread)
-        return (a ^ b ^ c).reshape(-1, *secret[0].shape)
+        return (a ^ b ^ c).reshape(secret[0].planes, *secret[0].shape)
 
     # ------------------------------------------------------------------ running
     def run(self, program: Program, *args: Any) -> Any:
@@ -99,7 +99,7 @@ class Trio:
         Returns one list of three per result: a list for a program that returns one value, a tuple of lists for one that
         returns a tuple.
         """
-        steps = [_step(program, self.protocols[i], [_for_party(a, i) for a in args]) for i in range(3)]
+        steps = [party_step(self, program, i, args) for i in range(3)]
         results, self.traffic = simulate(steps)
         self._check_streams()
         if isinstance(results[0], tuple):
@@ -145,6 +145,11 @@ class Trio:
 
     def _spread(self, packed: Tensor, like: SharedBits) -> Tensor:
         return self.kernels.spread(packed, like.numel, RING64)
+
+
+def party_step(trio: Trio, program: Program, index: int, args: Sequence[Any]) -> Step[Any]:
+    """One party's step of a program, to be run by hand (over a transport, say)."""
+    return _step(program, trio.protocols[index], [_for_party(a, index) for a in args])
 
 
 def _for_party(arg: Any, index: int) -> Any:
