@@ -128,47 +128,44 @@ def _known(planes: Tensor, cut: Layout) -> Tensor:
 
 def carry_out(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]:
     """One plane: the carry out of all digits, from a layout's answers. ceil(log2 count) rounds."""
-    generate, passes = _digit_answers(rows, sums, cut)
-    return (yield from carry_tree(party, generate, passes))
+    carry = yield from carry_tree(party, *_digit_answers(_stack(rows, sums), cut))
+    return carry[0], carry[1]
 
 
-def carry_tree(party: Party, generate: Parts, passes: Parts) -> Step[Parts]:
-    """The carry out of digits 0 .. n-1, one plane. `generate` has n planes, `passes` n-1 (digit 0 receives none).
+def carry_tree(party: Party, generate: Tensor, passes: Tensor) -> Step[Tensor]:
+    """[2 parts, 1, words]: the carry out of digits 0 .. n-1.
+
+    `generate` [2, n, words]; `passes` [2, n-1, words], from digit 1 on, since digit 0 receives no carry.
 
     Neighbours combine: (g, p) = (g_hi ^ p_hi g_lo, p_hi p_lo); the lowest of a level needs no p. Rounds ceil(log2 n);
     2(n-1) - ceil(log2 n) ANDs.
     """
-    while (count := generate[0].shape[0]) > 1:
+    while (count := generate.shape[1]) > 1:
         pairs = count // 2
-        left = [torch.cat([p[0 : 2 * pairs : 2], p[2 : 2 * pairs : 2]]) for p in passes]
-        right = [
-            torch.cat([g[0 : 2 * pairs : 2], p[1 : 2 * pairs - 1 : 2]]) for g, p in zip(generate, passes, strict=True)
-        ]
-        found = yield from and_parts(party, (left[0], left[1]), (right[0], right[1]))
-        g = [
-            torch.cat([o[1 : 2 * pairs : 2] ^ f[:pairs], o[2 * pairs :]]) for o, f in zip(generate, found, strict=True)
-        ]
-        p = [torch.cat([f[pairs:], o[2 * pairs - 1 :]]) for o, f in zip(passes, found, strict=True)]
-        generate, passes = (g[0], g[1]), (p[0], p[1])
+        even = 2 * pairs
+        left = torch.cat([passes[:, 0:even:2], passes[:, 2:even:2]], 1)
+        right = torch.cat([generate[:, 0:even:2], passes[:, 1 : even - 1 : 2]], 1)
+        found = yield from _and(party, left, right)
+        generate = torch.cat([generate[:, 1:even:2] ^ found[:, :pairs], generate[:, even:]], 1)
+        passes = torch.cat([found[:, pairs:], passes[:, even - 1 :]], 1)
     return generate
 
 
-def carry_prefixes(party: Party, generate: Parts, passes: Parts) -> Step[Parts]:
-    """n planes: the carry out of digits 0 .. i, for every i. As `carry_tree`, by the network of Sklansky (1960)."""
-    count = generate[0].shape[0]
-    g, p = [t.clone() for t in generate], [t.clone() for t in passes]
+def carry_prefixes(party: Party, generate: Tensor, passes: Tensor) -> Step[Tensor]:
+    """[2 parts, n, words]: the carry out of digits 0 .. i, for every i: `carry_tree` as Sklansky's network (1960)."""
+    count = generate.shape[1]
+    g, p = generate.clone(), passes.clone()
     for level in range(_depth(count)):
         upper = _uppers(count, level)
         lower = [(i >> level << level) - 1 for i in upper]
-        inner = [i for i in upper if i >= 2 << level]
-        below = [(i >> level << level) - 1 for i in inner]
-        left = [torch.cat([t[[i - 1 for i in upper]], t[[i - 1 for i in inner]]]) for t in p]
-        right = [torch.cat([a[lower], b[[i - 1 for i in below]]]) for a, b in zip(g, p, strict=True)]
-        found = yield from and_parts(party, (left[0], left[1]), (right[0], right[1]))
-        for part in range(2):
-            g[part][upper] ^= found[part][: len(upper)]
-            p[part][[i - 1 for i in inner]] = found[part][len(upper) :]
-    return g[0], g[1]
+        inner = [i - 1 for i in upper if i >= 2 << level]  # passes begin at digit 1
+        below = [(i + 1 >> level << level) - 2 for i in inner]
+        left = p[:, [i - 1 for i in upper] + inner]
+        right = torch.cat([g[:, lower], p[:, below]], 1)
+        found = yield from _and(party, left, right)
+        g[:, upper] ^= found[:, : len(upper)]
+        p[:, inner] = found[:, len(upper) :]
+    return g
 
 
 def all_bits(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]:
@@ -177,35 +174,36 @@ def all_bits(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]
     The carries into the digits come from the prefix network, those inside a digit by one more AND each:
     c_in = generates(low part) ^ passes(low part) & carry into the digit.
     """
-    generate, passes = _digit_answers(rows, sums, cut)
     if not cut.count:
         return sums
-    prefixes = yield from carry_prefixes(party, generate, passes)
-    starts = [cut.start(digit + 1) for digit in range(cut.count)]
+    planes = _stack(rows, sums)
+    prefixes = yield from carry_prefixes(party, *_digit_answers(planes, cut))
     inside = [(d, i) for d in range(cut.count) for i in range(1, cut.width(d))]
+    out = planes[:, cut.rows :].clone()
+    out[:, [cut.start(digit + 1) for digit in range(cut.count)]] ^= prefixes
+    out[:, [cut.start(d) + i for d, i in inside]] ^= planes[:, [cut.generate_rows[pair] for pair in inside]]
     fed = [(d, i) for d, i in inside if d]
-    out = [s.clone() for s in sums]
-    for part in range(2):
-        out[part][starts] ^= prefixes[part]
-        out[part][[cut.start(d) + i for d, i in inside]] ^= rows[part][[cut.generate_rows[pair] for pair in inside]]
     if fed:
-        left = _passes(rows, sums, cut, fed)
-        into = [d - 1 for d, _ in fed]
-        found = yield from and_parts(party, left, (prefixes[0][into], prefixes[1][into]))
-        for part in range(2):
-            out[part][[cut.start(d) + i for d, i in fed]] ^= found[part]
+        into = prefixes[:, [d - 1 for d, _ in fed]]
+        out[:, [cut.start(d) + i for d, i in fed]] ^= yield from _and(party, _passes(planes, cut, fed), into)
     return out[0], out[1]
 
 
-def _digit_answers(rows: Parts, sums: Parts, cut: Layout) -> tuple[Parts, Parts]:
+def _stack(rows: Parts, sums: Parts) -> Tensor:
+    """[2 parts, rows + sums, words]."""
+    return torch.stack([torch.cat([r, s]) for r, s in zip(rows, sums, strict=True)])
+
+
+def _and(party: Party, a: Tensor, b: Tensor) -> Step[Tensor]:
+    return torch.stack((yield from and_parts(party, (a[0], a[1]), (b[0], b[1]))))
+
+
+def _digit_answers(planes: Tensor, cut: Layout) -> tuple[Tensor, Tensor]:
     """(generates of digits 0.., passes of digits 1..), whole digits."""
     whole = [(digit, cut.width(digit)) for digit in range(cut.count)]
-    index = [cut.generate_rows[pair] for pair in whole]
-    return (rows[0][index], rows[1][index]), _passes(rows, sums, cut, whole[1:])
+    return planes[:, [cut.generate_rows[pair] for pair in whole]], _passes(planes, cut, whole[1:])
 
 
-def _passes(rows: Parts, sums: Parts, cut: Layout, asked: list[tuple[int, int]]) -> Parts:
+def _passes(planes: Tensor, cut: Layout, asked: list[tuple[int, int]]) -> Tensor:
     """[passes] of some (digit, length), digit >= 1; length 1 is v ^ w at the digit's lowest position."""
-    planes = [torch.cat([rows[part], sums[part]]) for part in range(2)]
-    index = [cut.rows + cut.start(d) if length == 1 else cut.pass_rows[d, length] for d, length in asked]
-    return planes[0][index], planes[1][index]
+    return planes[:, [cut.rows + cut.start(d) if length == 1 else cut.pass_rows[d, length] for d, length in asked]]
