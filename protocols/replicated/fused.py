@@ -5,8 +5,10 @@ that is floor(z/2^f) or one more; give t to the adversary. t is not hidden: P0 a
 P2 as r mod 2^f. The simulation is perfect given t.
 
 Ring 2^k in, 2^k' out, f bits dropped; h = k-1-f, e = k'-h. Valid for -2^(k-2) <= z < 2^(k-2). Keys: k_20 is shared by
-P2 and P0, k_12 by P1 and P2. H in Z_2^k, A in Z_2^k', r' and x0' in Z_2^e are drawn from k_20; G in Z_2^k and x2' in
-Z_2^e from k_12; all fresh for each element and invocation. "P0" is role 0: roles rotate over slices (`rotation`).
+P2 and P0, k_12 by P1 and P2. H in Z_2^k, the output's x0 in Z_2^k', r' and a in Z_2^e are drawn from k_20; G in Z_2^k
+and b in Z_2^e from k_12; all fresh for each element and invocation. "P0" is role 0: roles rotate over slices
+(`rotation`). PROTOCOLS 2a draws A where x0 = a 2^h - A is drawn here, and sends B where x2 = b 2^h - B is sent here,
+with a = x0' and b = x2': the same views, less work.
 
 Why it is right: c = z + r + 2^(k-2) mod 2^k, and z + 2^(k-2) < 2^(k-1), so c and r mod 2^(k-1) subtract to z + 2^(k-2)
 but for a wrap that their two top bits show as c_msb xor r_msb; floor(c/2^f) - floor(r/2^f) is the quotient or one more.
@@ -29,7 +31,7 @@ from hush.protocols.replicated import rotation, wire
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.widths import Widths, flip
 
-Outcome = tuple[Tensor, Tensor, Tensor]  # the two output parts, and c (roles 0 and 1) or r (role 2)
+Outcome = tuple[Tensor, Tensor, Tensor]  # of a slice: the two output parts, and c (roles 0 and 1) or r (role 2)
 Piece = Callable[[tuple[int, ...], int, int], Tensor]
 """piece(which, start, stop): elements start..stop, flat, of the sum of the named parts of a shared input."""
 
@@ -38,56 +40,55 @@ def truncate_product(party: Party, z: Tensor, widths: Widths) -> Step[tuple[Tens
     """Parts of floor(z/2^f) or one more, from local products z = z0 + z1 + z2 (party i knows z_i).
 
     1. P0 -> P1: z0 + H. P1 -> P0: z1 + G. P2, who knows r = H + G - z2 = r_msb 2^(k-1) + r_hi 2^f + r_low, -> P1:
-       B = r_hi - A mod 2^k' and r'' = r_msb - r' mod 2^e. P0 and P1 now know c.
-    2. P0 -> P1: p0 = (1 - 2 c_msb) r' - x0'. P1 -> P0: p1 = (1 - 2 c_msb) r'' - x2' (mod 2^e).
-    3. Output x0 = -A + x0' 2^h; x2 = -B + x2' 2^h; x1 = floor(c mod 2^(k-1) / 2^f) + (c_msb + p0 + p1) 2^h - 2^(k-2-f).
+       x2 = (a + b) 2^h - r_hi - x0 mod 2^k' and r'' = r_msb - r' mod 2^e. P0 and P1 now know c.
+    2. P0 -> P1: p0 = (1 - 2 c_msb) r' - a. P1 -> P0: p1 = (1 - 2 c_msb) r'' - b (mod 2^e).
+    3. Output x0, x2, and x1 = floor(c mod 2^(k-1) / 2^f) + (c_msb + p0 + p1) 2^h - 2^(k-2-f) mod 2^k'.
 
-    Views: P0 sees z1 + G and p1, masked by k_12, which it lacks; P1 sees z0 + H, B, r'', p0, masked by k_20, which it
+    Views: P0 sees z1 + G and p1, masked by k_12, which it lacks; P1 sees z0 + H, x2, r'', p0, masked by k_20, which it
     lacks; P2 sees nothing. Rounds 2; bits 2k + k' + 3e an element in all (249 at k = k' = 64, f = 18); error and
     leakage: the functionality above.
     """
     flat, cuts = z.reshape(-1), rotation.slices(z.numel())
     roles = (_product_0, _product_1, _product_2)
     steps = [roles[party.role(cut.rotation)](party, flat[cut.start : cut.stop], widths) for cut in cuts]
-    first, second, _ = join((yield from together(*steps)))
+    first, second = join((yield from together(*steps)))
     return first.reshape(z.shape), second.reshape(z.shape)
 
 
-def truncate_shared(party: Party, piece: Piece, numel: int, widths: Widths) -> Step[Outcome]:
-    """Flat parts of floor(x/2^f) or one more, from an input that is shared already (public weights), and c or r.
+def truncate_shared(party: Party, piece: Piece, numel: int, widths: Widths) -> Step[tuple[Outcome, ...]]:
+    """Flat parts of floor(x/2^f) or one more, slice by slice, from an input that is shared (public weights).
 
-    As `truncate_product`, with r = H - x2 and c = x0 + x1 + H + 2^(k-2), which P0 computes alone.
+    As `truncate_product`, with r = H - x2 and c = x0 + x1 + H + 2^(k-2), which P0 computes alone (x: the input).
 
-    1. P0 -> P1: c and p0. P2 -> P1: B and r''.
+    1. P0 -> P1: c and p0. P2 -> P1: the output's x2, and r''.
     2. P1 -> P0: p1.
 
-    Views: P1 sees c, p0, B, r'', masked by k_20; P0 sees p1, masked by x2' of k_12; P2 sees nothing. Rounds 2; bits
-    k + k' + 3e an element in all (185 at k = k' = 64, f = 18). Role 0 evaluates x0 + x1 only, role 2 x2 only, role 1
-    nothing: `piece` is asked for no more.
+    Views: P1 sees c, p0, x2, r'', masked by k_20; P0 sees p1, masked by b of k_12; P2 sees nothing. Rounds 2; bits
+    k + k' + 3e an element in all (185 at k = k' = 64, f = 18). Role 0 evaluates the input's x0 + x1 only, role 2 its x2
+    only, role 1 nothing: `piece` is asked for no more.
     """
     roles = (_shared_0, _shared_1, _shared_2)
     cuts = rotation.slices(numel)
     steps = [roles[party.role(cut.rotation)](party, piece, cut, widths) for cut in cuts]
-    return join((yield from together(*steps)))
+    return (yield from together(*steps))
 
 
-def join(outcomes: tuple[Outcome, ...]) -> Outcome:
-    """The outcomes of a tensor's slices, put together."""
+def join(outcomes: tuple[Outcome, ...]) -> tuple[Tensor, Tensor]:
+    """The output parts of a tensor's slices, put together."""
     if len(outcomes) == 1:
-        return outcomes[0]
-    first, second, public = (torch.cat(parts) for parts in zip(*outcomes, strict=True))
-    return first, second, public
+        return outcomes[0][:2]
+    return torch.cat([o[0] for o in outcomes]), torch.cat([o[1] for o in outcomes])
 
 
 def _draw_20(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """H, A, r', x0'."""
+    """H, x0, r', a."""
     n = (numel,)
     return stream.elements(n, w.ring), stream.elements(n, w.out), stream.elements(n, w.top), stream.elements(n, w.top)
 
 
-def _outer(raised: Tensor, mask: Tensor, w: Widths) -> Tensor:
-    """x0 = -A + x0' 2^h, and x2 alike."""
-    return w.out.reduce(w.raise_top(raised).sub_(mask))
+def _answer(low: Tensor, sign: Tensor, mask: Tensor) -> Tensor:
+    """p0 = (1 - 2 c_msb) r' - a, and p1 alike; not reduced, since bit planes carry the low bits alone."""
+    return flip(low, sign).sub_(mask)
 
 
 def _centre(c: Tensor, sign: Tensor, p0: Tensor, p1: Tensor, w: Widths) -> Tensor:
@@ -98,83 +99,89 @@ def _centre(c: Tensor, sign: Tensor, p0: Tensor, p1: Tensor, w: Widths) -> Tenso
 
 def _product_0(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     n, kernels = z.numel(), party.kernels
-    big, a, low, x0 = _draw_20(party.with_prev, n, w)
+    big, x0, low, a = _draw_20(party.with_prev, n, w)
     mine = w.ring.reduce(z + big)
     got = yield Round(to_next=(wire.pack(kernels, mine, w.ring),), from_next=(wire.spec(n, w.ring),))
     c = w.ring.reduce(torch.add(mine, wire.unpack(kernels, got.from_next[0], n, w.ring)).add_(w.offset))
     sign = w.sign(c)
-    p0 = w.top.reduce(flip(low, sign).sub_(x0))
+    p0 = _answer(low, sign, a)
     got = yield Round(to_next=(wire.pack(kernels, p0, w.top),), from_next=(wire.spec(n, w.top),))
     p1 = wire.unpack(kernels, got.from_next[0], n, w.top)
-    return _outer(x0, a, w), _centre(c, sign, p0, p1, w), c
+    return x0, _centre(c, sign, p0, p1, w), c
 
 
 def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     n, kernels = z.numel(), party.kernels
     mine = w.ring.reduce(z + party.with_next.elements((n,), w.ring))
-    x2 = party.with_next.elements((n,), w.top)
+    b = party.with_next.elements((n,), w.top)
     got = yield Round(
         to_prev=(wire.pack(kernels, mine, w.ring),),
         from_prev=(wire.spec(n, w.ring),),
         from_next=(wire.spec(n, w.out), wire.spec(n, w.top)),
     )
     c = w.ring.reduce(torch.add(mine, wire.unpack(kernels, got.from_prev[0], n, w.ring)).add_(w.offset))
+    x2, low = _from_2(party, got.from_next, n, w)
     sign = w.sign(c)
-    p1 = w.top.reduce(flip(wire.unpack(kernels, got.from_next[1], n, w.top), sign).sub_(x2))
-    b = wire.unpack(kernels, got.from_next[0], n, w.out)
+    p1 = _answer(low, sign, b)
     got = yield Round(to_prev=(wire.pack(kernels, p1, w.top),), from_prev=(wire.spec(n, w.top),))
     p0 = wire.unpack(kernels, got.from_prev[0], n, w.top)
-    return _centre(c, sign, p0, p1, w), _outer(x2, b, w), c
+    return _centre(c, sign, p0, p1, w), x2, c
 
 
 def _product_2(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
-    big, a, low, x0 = _draw_20(party.with_next, z.numel(), w)
+    drawn = _draw_20(party.with_next, z.numel(), w)
     mask = party.with_prev.elements((z.numel(),), w.ring)
-    x2 = party.with_prev.elements((z.numel(),), w.top)
-    r = w.ring.reduce(torch.add(big, mask).sub_(z))
-    return (yield from _mask_2(party, r, (a, low, x0, x2), w))
+    b = party.with_prev.elements((z.numel(),), w.top)
+    r = w.ring.reduce(torch.add(drawn[0], mask).sub_(z))
+    return (yield from _split_2(party, r, drawn, b, w))
 
 
-def _mask_2(party: Party, r: Tensor, drawn: tuple[Tensor, Tensor, Tensor, Tensor], w: Widths) -> Step[Outcome]:
-    """P2's part, the same for both inputs: split r towards P1."""
-    a, low, x0, x2 = drawn
-    b = w.out.reduce(w.middle(r).sub_(a))
-    rest = w.top.reduce(w.sign(r).to(low.dtype).add_(low).neg_())  # r_msb - r'
-    yield Round(to_prev=(wire.pack(party.kernels, b, w.out), wire.pack(party.kernels, rest, w.top)))
+def _split_2(
+    party: Party, r: Tensor, drawn: tuple[Tensor, Tensor, Tensor, Tensor], b: Tensor, w: Widths
+) -> Step[Outcome]:
+    """P2's part, the same for both kinds of input: share r's high bits with P1."""
+    _, x0, low, a = drawn
+    x2 = w.out.reduce(w.raise_top(a + b).sub_(w.middle(r)).sub_(x0))
+    rest = w.sign(r).to(low.dtype).add_(low).neg_()  # r_msb - r'
+    yield Round(to_prev=(wire.pack(party.kernels, x2, w.out), wire.pack(party.kernels, rest, w.top)))
     yield Round()
-    return _outer(x2, b, w), _outer(x0, a, w), r
+    return x2, x0, r
+
+
+def _from_2(party: Party, messages: tuple[Tensor, ...], numel: int, w: Widths) -> tuple[Tensor, Tensor]:
+    """What P1 gets from P2: x2 and r''."""
+    kernels = party.kernels
+    return wire.unpack(kernels, messages[0], numel, w.out), wire.unpack(kernels, messages[1], numel, w.top)
 
 
 def _shared_0(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
     n, kernels = cut.numel, party.kernels
-    big, a, low, x0 = _draw_20(party.with_prev, n, w)
+    big, x0, low, a = _draw_20(party.with_prev, n, w)
     c = w.ring.reduce(torch.add(piece((0, 1), cut.start, cut.stop), big).add_(w.offset))
     sign = w.sign(c)
-    p0 = w.top.reduce(flip(low, sign).sub_(x0))
+    p0 = _answer(low, sign, a)
     yield Round(to_next=(wire.pack(kernels, c, w.ring), wire.pack(kernels, p0, w.top)))
     got = yield Round(from_next=(wire.spec(n, w.top),))
     p1 = wire.unpack(kernels, got.from_next[0], n, w.top)
-    return _outer(x0, a, w), _centre(c, sign, p0, p1, w), c
+    return x0, _centre(c, sign, p0, p1, w), c
 
 
 def _shared_1(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
     n, kernels = cut.numel, party.kernels
-    x2 = party.with_next.elements((n,), w.top)
-    got = yield Round(
-        from_prev=(wire.spec(n, w.ring), wire.spec(n, w.top)), from_next=(wire.spec(n, w.out), wire.spec(n, w.top))
-    )
+    b = party.with_next.elements((n,), w.top)
+    awaited = (wire.spec(n, w.ring), wire.spec(n, w.top))
+    got = yield Round(from_prev=awaited, from_next=(wire.spec(n, w.out), wire.spec(n, w.top)))
     c = wire.unpack(kernels, got.from_prev[0], n, w.ring)
     p0 = wire.unpack(kernels, got.from_prev[1], n, w.top)
-    b = wire.unpack(kernels, got.from_next[0], n, w.out)
+    x2, low = _from_2(party, got.from_next, n, w)
     sign = w.sign(c)
-    p1 = w.top.reduce(flip(wire.unpack(kernels, got.from_next[1], n, w.top), sign).sub_(x2))
+    p1 = _answer(low, sign, b)
     yield Round(to_prev=(wire.pack(kernels, p1, w.top),))
-    return _centre(c, sign, p0, p1, w), _outer(x2, b, w), c
+    return _centre(c, sign, p0, p1, w), x2, c
 
 
 def _shared_2(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
-    n = cut.numel
-    big, a, low, x0 = _draw_20(party.with_next, n, w)
-    x2 = party.with_prev.elements((n,), w.top)
-    r = w.ring.reduce(torch.sub(big, piece((0,), cut.start, cut.stop)))
-    return (yield from _mask_2(party, r, (a, low, x0, x2), w))
+    drawn = _draw_20(party.with_next, cut.numel, w)
+    b = party.with_prev.elements((cut.numel,), w.top)
+    r = w.ring.reduce(torch.sub(drawn[0], piece((0,), cut.start, cut.stop)))
+    return (yield from _split_2(party, r, drawn, b, w))

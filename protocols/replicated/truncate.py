@@ -70,7 +70,7 @@ def pieces(x: Shared) -> fused.Piece:
 
 def linear(party: Party, piece: fused.Piece, shape: torch.Size, widths: Widths, frac: int) -> Step[Shared]:
     """Truncation of a shared value that is given by its pieces; `frac` is the scale after it."""
-    first, second, _ = yield from fused.truncate_shared(party, piece, shape.numel(), widths)
+    first, second = fused.join((yield from fused.truncate_shared(party, piece, shape.numel(), widths)))
     return Shared((first.reshape(shape), second.reshape(shape)), frac, widths.out)
 
 
