@@ -14,6 +14,7 @@ from hush.protocols.replicated import boolean, compare, convert, opening, produc
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import shuffle as shuffling
 from hush.protocols.replicated.cost import ReplicatedCost
+from hush.protocols.replicated.encoded import Encoded
 from hush.protocols.replicated.local import LocalPrimitives
 from hush.protocols.replicated.party import Party
 
@@ -30,7 +31,11 @@ class Replicated(LocalPrimitives):
 
     def __init__(self, party: Party, ring: Ring = RING64, frac: int = 18) -> None:
         super().__init__(ring, frac, truncate.zero_part(party.index))
-        self.party = party
+        self.party, self._encoded = party, Encoded()
+
+    def _weight(self, value: Tensor, x: Shared, scale: int) -> Tensor:
+        """A public weight as ring elements where x is."""
+        return self._encoded(value, x.ring, scale).to(x.parts[0].device)
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
         return self.party.kernels.matmul(part, matrix, ring)
@@ -58,13 +63,15 @@ class Replicated(LocalPrimitives):
         self, x: Shared, matrix: Tensor, *, frac: int | None = None, scale: int | None = None
     ) -> Step[Shared]:
         """`public.matmul_public`."""
-        return public.matmul_public(self.party, x, matrix, self._frac(frac), self._frac(scale))
+        weight = self._weight(matrix, x, self._frac(scale))
+        return public.matmul_public(self.party, x, weight, self._frac(frac), self._frac(scale))
 
     def conv_public(
         self, x: Shared, w: Tensor, geometry: ConvShape, *, frac: int | None = None, scale: int | None = None
     ) -> Step[Shared]:
         """`public.conv_public`."""
-        return public.conv_public(self.party, x, w, geometry, self._frac(frac), self._frac(scale))
+        kernel = self._weight(w, x, self._frac(scale))
+        return public.conv_public(self.party, x, kernel, geometry, self._frac(frac), self._frac(scale))
 
     def combine(
         self,

@@ -67,14 +67,13 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
-def matmul_public(party: Party, x: Shared, matrix: Tensor, frac: int, scale: int) -> Step[Shared]:
-    """x @ a public real matrix; messages per output element: `fused.truncate_shared`.
+def matmul_public(party: Party, x: Shared, weight: Tensor, frac: int, scale: int) -> Step[Shared]:
+    """x @ a public matrix, encoded with `scale` bits; messages per output element: `fused.truncate_shared`.
 
     With one matrix for all rows a party multiplies the rows of its slices only: two thirds of one product in all.
     """
     kernels, ring = party.kernels, x.ring
-    cut, shape = widths(ring, x.frac + scale, frac, ring), product_shape(x.shape, matrix.shape)
-    weight = encode(matrix, ring, scale).to(x.parts[0].device)
+    cut, shape = widths(ring, x.frac + scale, frac, ring), product_shape(x.shape, weight.shape)
     if cut.local:
         return rescale(x.local(lambda t: kernels.matmul(t, weight, ring)).with_frac(x.frac + scale), frac)
     shared_rows = weight.ndim == 2 and shape.numel() > 0
@@ -91,9 +90,8 @@ def matmul_public(party: Party, x: Shared, matrix: Tensor, frac: int, scale: int
     return (yield from truncate.linear(party, piece, shape, cut, frac))
 
 
-def conv_public(party: Party, x: Shared, w: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:
-    """Convolution with a public real kernel; messages per output element: `fused.truncate_shared`."""
-    kernel = encode(w, x.ring, scale).to(x.parts[0].device)
+def conv_public(party: Party, x: Shared, kernel: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:
+    """Convolution with a public kernel, encoded with `scale` bits; messages an output: `fused.truncate_shared`."""
     whole = x.local(lambda t: convolve(party.kernels, t, kernel, geometry, x.ring)).with_frac(x.frac + scale)
     settled = yield from truncate.shared(party, whole, min(frac, whole.frac), x.ring)
     return rescale(settled, frac)

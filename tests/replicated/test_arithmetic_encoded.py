@@ -1,0 +1,55 @@
+"""Encodings of public weights are kept, and only as long as they are right."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+from support.trio import Trio
+
+from hush.mpc.fixed_point import encode
+from hush.mpc.ring import RING32, RING64
+from hush.protocols.replicated.encoded import Encoded
+
+
+def test_an_encoding_is_made_once_for_each_ring_and_scale() -> None:
+    encoded, weight = Encoded(), torch.randn(3, 4)
+    first = encoded(weight, RING64, 18)
+    assert torch.equal(first, encode(weight, RING64, 18))
+    assert encoded(weight, RING64, 18) is first
+    assert torch.equal(encoded(weight, RING64, 12), encode(weight, RING64, 12))
+    assert torch.equal(encoded(weight, RING32, 12), encode(weight, RING32, 12))
+    assert encoded(weight, RING64, 18) is first
+
+
+def test_an_equal_tensor_is_another_tensor() -> None:
+    encoded, weight = Encoded(), torch.ones(2)
+    assert encoded(weight, RING64, 18) is not encoded(weight.clone(), RING64, 18)
+
+
+def test_a_change_in_place_is_seen() -> None:
+    trio, weight = Trio(), torch.eye(2)
+    x = trio.share(torch.tensor([[1.0, 2.0]]))
+    for factor in (1.0, 3.0):
+        y = trio.run(lambda p, a: p.matmul_public(a, weight), x)
+        assert torch.allclose(trio.reveal(y), torch.tensor([[1.0, 2.0]], dtype=torch.float64) * factor, atol=2.0**-17)
+        weight.mul_(3.0)
+
+
+def test_tensors_without_versions_are_encoded_each_time() -> None:
+    encoded = Encoded()
+    with torch.inference_mode():
+        weight = torch.ones(2)
+        weight.mul_(2)
+        first = encoded(weight, RING64, 18)
+        weight.mul_(2)
+        assert torch.equal(encoded(weight, RING64, 18), first * 2)
+
+
+def test_an_encoding_dies_with_its_tensor() -> None:
+    encoded, weight = Encoded(), torch.ones(2)
+    encoded(weight, RING64, 18)
+    assert len(encoded._kept) == 1
+    del weight
+    gc.collect()
+    assert len(encoded._kept) == 0
