@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 
 from hush.mpc.functions import coefficients
-from hush.mpc.functions.polynomial import even, odd
+from hush.mpc.functions.polynomial import octic, odd
 from hush.mpc.protocol import Protocol
+from hush.mpc.ring import RING32
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
 
@@ -17,6 +18,8 @@ GRID = 7
 """Fraction bits that a comparison at a continuous break point looks at: x may count as beyond a threshold that it
 misses by less than MARGIN. Approximations hold that far beyond their thresholds."""
 MARGIN = 2.0 ** (1 - GRID)
+_HEADROOM = 29  # |value| 2^frac <= 2^29: a bit below what truncates in 2^32
+_FINE = 25  # the most fraction bits that values up to 8 may have there, one bit to spare
 
 
 def beyond(bound: float, threshold: float) -> float:
@@ -53,17 +56,35 @@ def constant_where(p: Protocol, bits: Shared, value: float, like: Shared) -> Sha
 
 
 def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared]:
-    """0 below -cut, x above cut, x/2 and the even polynomial `name` between; the polynomial alone if bound <= cut.
+    """0 below -cut, x above cut, x/2 and the `octic` `name` between; the polynomial alone if bound <= cut.
 
-    Two narrow comparisons beside the polynomial, then two selects in the same rounds.
+    x in 2^64. Two narrow comparisons beside the polynomial in 2^32; two selects in the same rounds; one truncation,
+    which widens. In 2^32 throughout where the bound leaves a fraction bit more than x has (up to 2^10 at f = 18), else
+    x is selected in 2^64. In all 11 rounds and 1131 bits an element at bound 64, f = 18.
     """
-    cut = coefficients.CUT[name]
-    middle = even(p.unchecked(), x, coefficients.SYMMETRIC[name], factor=coefficients.FACTOR[name])
+    if x.ring.bits != 64:
+        raise ValueError(f"{name} of a secret in 2^{x.ring.bits}: widen it to 2^64 first (truncate with ring=)")
+    cut, q = coefficients.CUT[name], p.unchecked()
+    frac = min(_FINE, _HEADROOM - math.ceil(math.log2(max(bound, cut))))
+    joint = frac > x.frac
+    if not joint:
+        frac = _FINE
+    narrow = yield from q.truncate(x, x.frac, ring=RING32)  # local, exact while x fits
+    middle = _around_half(q, narrow, octic(q, x, coefficients.OCTIC[name], frac=frac), frac)
     if bound <= cut:
-        return (yield from middle)
+        return (yield from p.truncate((yield from middle), x.frac, ring=x.ring))
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
-    parts = yield from together(p.select(inside, value), p.select(above, x))
-    return p.add(*parts)
+    outer = q.scale(narrow, 1 << (frac - x.frac)).with_frac(frac) if joint else x
+    kept, line = yield from together(p.select(inside, value), p.select(above, outer))
+    if joint:
+        return (yield from p.truncate(p.add(kept, line), x.frac, ring=x.ring))
+    return p.add((yield from p.truncate(kept, x.frac, ring=x.ring)), line)
+
+
+def _around_half(p: Protocol, narrow: Shared, even: Step[Shared], frac: int) -> Step[Shared]:
+    """x/2 + even, at `frac` fraction bits in 2^32."""
+    half = p.scale(narrow, 1 << (frac - narrow.frac - 1)).with_frac(frac)
+    return p.add((yield from even), half)
 
 
 def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) -> Step[Shared]:
@@ -72,7 +93,7 @@ def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) ->
     Two narrow comparisons beside the polynomial, then a select and a bit as a number in the same rounds.
     """
     cut = coefficients.CUT[name]
-    middle = odd(p.unchecked(), x, coefficients.SYMMETRIC[name], factor=coefficients.FACTOR[name])
+    middle = odd(p.unchecked(), x, coefficients.ODD[name], factor=coefficients.FACTOR[name])
     if bound <= cut:
         return (yield from middle)
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)

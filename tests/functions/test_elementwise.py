@@ -13,7 +13,7 @@ from support.trio import Trio
 from torch import Tensor
 
 from hush.mpc.cost import total
-from hush.mpc.functions import coefficients, exp, relu
+from hush.mpc.functions import coefficients, exp, relu, trig
 from hush.mpc.functions.declare import Elementwise, declared
 from hush.mpc.functions.sets import SETS, default, puma
 from hush.mpc.protocol import Protocol
@@ -122,6 +122,28 @@ def test_default_is_four_times_as_accurate_as_puma_at_no_more_bytes(name: str) -
         assert spent(ours, bound)[0] <= spent(published, bound)[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "bits", "rounds"),
+    [("gelu", 1131, 11), ("gelu_tanh", 1131, 11), ("silu", 1131, 11), ("exp_nonpositive", 1418, 11), ("exp", 2859, 18)],
+)
+def test_bits_and_rounds_that_the_docstrings_state(name: str, bits: int, rounds: int) -> None:
+    numel = 3 * 64 * 64
+    payload, depth = spent(getattr(default, name), numel=numel)
+    assert (8 * payload / numel, depth) == (bits, rounds)
+
+
+@pytest.mark.parametrize("frac", [14, 16, 20])
+@pytest.mark.parametrize(
+    "name", ["gelu", "silu", "sigmoid", "tanh", "exp_nonpositive", "exp", "sin", "cos", "hardswish"]
+)
+def test_other_scales(name: str, frac: int) -> None:
+    function, p = getattr(default, name), Fixed(frac=frac)
+    low, high = -10.0, 0.4 if name == "exp_nonpositive" else 10.0
+    x, y = alone(p, function, torch.linspace(low, high, 10_001, dtype=torch.float64), 10.0)
+    assert error(function, x, y) <= declared(function).error + 2.0 ** (3 - frac)
+    assert p.violations == []
+
+
 def test_published_errors_are_those_measured_elsewhere() -> None:
     for name, worst in (("gelu", 0.0199), ("silu", 0.072), ("exp_nonpositive", 8.6e-3)):
         x = torch.linspace(-20.0, 0.0 if name == "exp_nonpositive" else 20.0, 400_001, dtype=torch.float64)
@@ -208,5 +230,16 @@ def test_the_committed_script_made_the_coefficients() -> None:
     fit = fits()
     for name, (target, degree, factor, cut, odd) in fit.SYMMETRIC.items():
         again = fit.symmetric(target, degree, factor, cut, odd=odd)
-        assert coefficients.SYMMETRIC[name] == pytest.approx(again, rel=1e-6)
+        assert coefficients.ODD[name] == pytest.approx(again, rel=1e-6)
         assert (coefficients.FACTOR[name], coefficients.CUT[name]) == (factor, cut)
+    for name, (target, lead, cut, start) in fit.OCTIC.items():
+        again = (lead, *fit.fit_octic(target, lead, cut, start))
+        assert coefficients.OCTIC[name] == pytest.approx(again, rel=1e-3)
+        assert coefficients.CUT[name] == cut
+    assert (exp._LEAD, *exp._QUARTIC) == pytest.approx(_flat(fit.quartic(-14.0, 0.5, 3, 0.4)), rel=1e-6)
+    assert (2 * exp._FINE_LEAD, *exp._FINE_QUARTIC) == pytest.approx(_flat(fit.quartic(-14.0, 12.0, 6, 1.0)), rel=1e-6)
+    assert list(trig._SINE) == pytest.approx(list(fit.sine()), rel=1e-6)
+
+
+def _flat(fitted: tuple[int, tuple[float, ...]]) -> tuple[float, ...]:
+    return (fitted[0], *fitted[1])
