@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hush.mpc.protocol import ConvShape
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.ring.torch_backend import TorchKernels
 
 KINDS = [(RING64, 18), (RING32, 9), (Ring(48), 14)]
 kinds = pytest.mark.parametrize(("ring", "frac"), KINDS, ids=lambda v: str(getattr(v, "bits", v)))
@@ -156,6 +157,16 @@ def test_combine_truncates_a_polynomial_once(ring: Ring, frac: int) -> None:
     kept = trio.run(lambda p, a, b: p.combine([a, b], [0.5, y], y, frac=2 * frac), trio.share(x), trio.share(y))
     assert torch.equal(trio.reveal(kept), 0.5 * x + y * y + y)
     assert trio.traffic == []
+
+
+def test_the_reference_kernels_serve_as_well() -> None:
+    for ring, frac in KINDS:
+        trio, x, y = Trio(ring, frac, TorchKernels()), reals(19, frac, 65, 100), reals(20, frac, 100)
+        X = trio.share(x)
+        assert floor_or_one_more(trio, trio.run(lambda p, a, b: p.mul(a, b), X, trio.share(y)), x * y)
+        assert floor_or_one_more(trio, trio.run(lambda p, a, f=y: p.combine([a], [f], 1.0), X), x * y + 1)
+        matrix = torch.ones(100, 3)
+        assert floor_or_one_more(trio, trio.run(lambda p, a, m=matrix: p.matmul_public(a, m), X), x @ matrix.double())
 
 
 def test_matmul_int_is_exact() -> None:

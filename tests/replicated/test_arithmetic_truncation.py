@@ -44,6 +44,7 @@ def test_near_the_largest_values_the_result_is_the_floor_or_one_more(ring: Ring,
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("product", [True, False], ids=["product", "shared"])
 def test_a_hundred_million_truncations(product: bool) -> None:
     trio = Trio()
