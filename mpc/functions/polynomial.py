@@ -25,12 +25,6 @@ def powers(p: Protocol, x: Shared, degree: int, *, frac: int) -> Step[list[Share
     return known
 
 
-def evaluate(p: Protocol, x: Shared, coefficients: Sequence[float], *, frac: int) -> Step[Shared]:
-    """sum_i coefficients[i] x^i at `frac`, from powers at x.frac: len - 2 products and one truncation."""
-    xs = yield from powers(p, x, len(coefficients) - 1, frac=x.frac)
-    return (yield from p.combine(xs, list(coefficients[1:]), coefficients[0], frac=frac))
-
-
 def blend(p: Protocol, xs: Sequence[Shared], factors: Sequence[float], bias: float, *, scale: int) -> Shared:
     """bias + sum_i factors[i] xs[i] for reals rounded to `scale` fraction bits, local and not truncated: `scale` more
     fraction bits. For an operand of a product, whose truncation takes them off again."""
