@@ -12,7 +12,7 @@ import pytest
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import adder, boolean, compare, convert
+from hush.protocols.replicated import adder, boolean, compare, convert, exact
 from hush.protocols.replicated.digits import Layout
 from hush.protocols.replicated.party import Party
 from tests.privacy.views import Arithmetic, Bits, Experiment, Program, Run, assert_fresh, assert_private
@@ -185,3 +185,19 @@ def test_select_hides_bit_and_value(party: int) -> None:
     inputs = (Bits(1), Arithmetic(RING4))
     experiment = Experiment(convert.select, inputs, _computes(lambda b, x: b * x, 4), party, 4)
     assert_private(experiment, [(b, x) for b in range(2) for x in range(16)])
+
+
+# ---------------------------------------------------------------------- exact truncation
+@PARTIES
+@pytest.mark.parametrize(
+    ("f", "values"), [(1, (-4, -1, 0, 3)), pytest.param(2, tuple(range(-4, 4)), marks=pytest.mark.long)]
+)
+def test_exact_truncation_hides_the_value(f: int, values: tuple[int, ...], party: int) -> None:
+    """The fused truncation, a comparison on f bits, and the conversion of its result: these values, 2 assignments of
+    what the party knows, all else enumerated. The result is the floor whatever the coins."""
+
+    def program(who: Party, x: Shared) -> Step[Shared]:
+        return exact.shared(who, x.with_frac(f), 0, RING4)
+
+    experiment = Experiment(program, (Arithmetic(RING4),), _computes(lambda x: x >> f, 4), party, 1)
+    assert_private(experiment, [(x,) for x in values])

@@ -35,19 +35,25 @@ Program = Callable[..., Any]  # (protocol, *handles or public values) -> a step,
 
 
 class Trio:
-    """Three `Replicated` parties with ChaCha20 streams under fresh keys (or keys made from `seed`, to repeat a run).
+    """Three `Replicated` parties with ChaCha20 streams: under `keys` (keys[i] is shared by parties i and i+1), or keys
+    made from `seed` to repeat a run, or fresh ones.
 
     `traffic` holds the rounds of the last run. A secret is a list of three handles, one per party; any other argument
     of `run` is public and handed to every party as it is.
     """
 
     def __init__(
-        self, ring: Ring = RING64, frac: int = 18, kernels: Kernels | None = None, seed: int | None = None
+        self,
+        ring: Ring = RING64,
+        frac: int = 18,
+        kernels: Kernels | None = None,
+        seed: int | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> None:
         self.ring, self.frac = ring, frac
         self.kernels = backends.get() if kernels is None else kernels
         self._dealer = torch.Generator().manual_seed(int.from_bytes(os.urandom(7), "big") if seed is None else seed)
-        self.keys = [self._bytes(KEY_BYTES) for _ in range(3)]  # keys[i] is shared by parties i and i+1
+        self.keys = [self._bytes(KEY_BYTES) for _ in range(3)] if keys is None else list(keys)
         self.parties = [Party(i, self._stream(i), self._stream((i - 1) % 3), self.kernels) for i in range(3)]
         self.protocols = [Replicated(party, ring, frac) for party in self.parties]
         self.traffic: list[Traffic] = []
