@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.trio import Trio
 from torch import Tensor
 
 from hush.mpc.protocol import ConvShape
 from hush.mpc.ring import RING32, RING64, Ring
 from hush.mpc.ring.torch_backend import TorchKernels
+from tests.support.trio import Trio
 
 KINDS = [(RING64, 18), (RING32, 9), (Ring(48), 14)]
 kinds = pytest.mark.parametrize(("ring", "frac"), KINDS, ids=lambda v: str(getattr(v, "bits", v)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 
 import torch
-from support.trio import Trio
 
 from hush.mpc.fixed_point import encode
 from hush.mpc.ring import RING32, RING64
 from hush.protocols.replicated.encoded import Encoded
+from tests.support.trio import Trio
 
 
 def test_an_encoding_is_made_once_for_each_ring_and_scale() -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.trio import Trio
 
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import Stream
@@ -15,6 +14,7 @@ from hush.mpc.step import Step
 from hush.protocols.replicated import costs
 from hush.protocols.replicated.invocation import agree_on_counters, agree_on_inputs, invocation
 from hush.protocols.replicated.zero import zero
+from tests.support.trio import Trio
 
 
 def framed(trio: Trio, secret: list, times: int = 1) -> tuple[list, list]:

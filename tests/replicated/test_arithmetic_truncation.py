@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.trio import Trio
 from torch import Tensor
 
 from hush.mpc.ring import RING32, RING64, Ring
+from tests.support.trio import Trio
 
 CHUNK = 250_000
 WIDTHS = [(RING64, 12), (RING64, 18), (RING64, 20), (RING32, 12), (Ring(40), 9)]

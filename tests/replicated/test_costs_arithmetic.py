@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.trio import Trio
 
 from hush.mpc.cost import Traffic
 from hush.mpc.protocol import ConvShape
@@ -15,6 +14,7 @@ from hush.mpc.step import Step, together
 from hush.protocols.replicated import costs
 from hush.protocols.replicated.rotation import ROTATE_MIN, slices
 from hush.protocols.replicated.widths import Widths
+from tests.support.trio import Trio
 
 
 def bits_per_element(rounds: list[Traffic], numel: int) -> float:
