@@ -53,7 +53,7 @@ def combine(reports: Sequence[Report], seconds: float, client_bytes: int) -> Run
 
 
 def _layers(reports: Sequence[Report]) -> tuple[LayerReport, ...]:
-    """Rows by name. A piece has the rounds by which the largest of the three depth stamps grew from its begin to its end."""
+    """Rows by name. A piece has as many rounds as the largest of the three depth stamps grew by from begin to end."""
     rows: dict[str, LayerReport] = {}
     depth = 0
     for piece in zip(*(r.layers for r in reports), strict=True):
