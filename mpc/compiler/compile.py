@@ -97,7 +97,7 @@ def _samples(draft: Draft, more: Sequence[Any]) -> list[list[Tensor]]:
                 value = value[step]
             if value.shape != argument.value.shape:
                 raise RangeError(
-                    f"ranges: {argument.name!r} is {tuple(value.shape)}, and {tuple(argument.value.shape)} in the example"
+                    f"ranges: {argument.name!r} is {tuple(value.shape)}, not {tuple(argument.value.shape)} as in the example"
                 )
             sample.append(value)
         samples.append(sample)

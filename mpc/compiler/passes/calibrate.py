@@ -18,8 +18,9 @@ from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.interpret import evaluate
 from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.masks import HUGE
-from hush.mpc.compiler.passes.rewrite import LAYOUT, argument, visibilities
+from hush.mpc.compiler.passes.rewrite import argument, visibilities
 from hush.mpc.compiler.rules.bounds import proven_bound
+from hush.mpc.compiler.rules.layout import KEEPS_ROWS
 from hush.mpc.compiler.types import META, Kind, Type, Visibility, dtype_name, kind_of
 from hush.mpc.errors import RangeError
 from hush.mpc.ring import Ring
@@ -173,14 +174,14 @@ def _vocabularies(node: fx.Node) -> list[int]:
             table = args_of(user)[0]
             assert isinstance(table, fx.Node)
             found.append(int(table.meta["shape"][0]))
-        elif is_op(user, *LAYOUT) and args_of(user)[0] is node:
+        elif is_op(user, *KEEPS_ROWS) and args_of(user)[0] is node:
             found += _vocabularies(user)
     return found
 
 
 def _is_onehot(node: fx.Node) -> bool:
     """A secret integer argument that looks something up travels as one-hot rows, and so do its rearrangements."""
-    while is_op(node, *LAYOUT):
+    while is_op(node, *KEEPS_ROWS):
         source = argument(node, 0, "self")
         if not isinstance(source, fx.Node):
             return False

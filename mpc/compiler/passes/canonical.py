@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -104,6 +105,20 @@ def _batch_norm(draft: Draft, node: fx.Node) -> None:
     x, weight, bias, mean, var, training, _, eps = args_of(node)[:8]
     if training:
         raise UnsupportedOp("aten.batch_norm in training mode has no rule: call .eval() and keep running statistics")
+    replace(draft, node, _normalised(draft, node, (x, weight, bias, mean, var), eps))
+
+
+def _batch_norm_tuple(draft: Draft, node: fx.Node) -> None:
+    """The form that returns (result, nothing, nothing)."""
+    *operands, _, eps = args_of(node)
+    result = _normalised(draft, node, operands, eps)
+    for user in list(node.users):
+        if is_op(user, "getitem") and args_of(user)[1] == 0:
+            replace(draft, user, result)
+
+
+def _normalised(draft: Draft, node: fx.Node, operands: Sequence[Any], eps: float) -> fx.Node:
+    x, weight, bias, mean, var = operands
     inverse = call(draft, "aten.rsqrt.default", call(draft, "aten.add.Tensor", var, eps, like=node), like=node)
     factor = inverse if weight is None else call(draft, "aten.mul.Tensor", inverse, weight, like=node)
     shift = call(draft, "aten.neg.default", call(draft, "aten.mul.Tensor", mean, factor, like=node), like=node)
@@ -112,7 +127,7 @@ def _batch_norm(draft: Draft, node: fx.Node) -> None:
     tail = [-1] + [1] * (len(x.meta["shape"]) - 2)
     factor, shift = (call(draft, "aten.view.default", n, tail, like=node) for n in (factor, shift))
     scaled = call(draft, "aten.mul.Tensor", x, factor, like=node)
-    replace(draft, node, call(draft, "aten.add.Tensor", scaled, shift, like=node))
+    return call(draft, "aten.add.Tensor", scaled, shift, like=node)
 
 
 _REWRITES: dict[str, Any] = {
@@ -131,4 +146,5 @@ _REWRITES: dict[str, Any] = {
     "aten._softmax.default": _softmax,
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.batch_norm.default": _batch_norm,
+    "aten._native_batch_norm_legit_no_training.default": _batch_norm_tuple,
 }

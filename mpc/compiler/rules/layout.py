@@ -29,14 +29,9 @@ def _keep_last(site: Site, x: Shared, move: Any) -> Shared:
     return x.local(move)
 
 
-@rule(*_aten("view.default", "reshape.default", "_unsafe_view.default"), onehot=True)
-def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
-    # parts need not be laid out in memory as the plain tensor was
-    return _keep_last(site, x, lambda t: t.reshape(list(shape)))
-
-
-@rule(
-    *_aten(
+_VIEWS = tuple(_aten("view.default", "reshape.default", "_unsafe_view.default"))
+_MOVES = tuple(
+    _aten(
         "transpose.int",
         "permute.default",
         "t.default",
@@ -54,9 +49,19 @@ def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
         "repeat_interleave.self_int",
         "movedim.int",
         "swapaxes.default",
-    ),
-    onehot=True,
+    )
 )
+KEEPS_ROWS = _VIEWS + _MOVES
+"""Ops under which a one-hot integer stays one."""
+
+
+@rule(*_VIEWS, onehot=True)
+def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
+    # parts need not be laid out in memory as the plain tensor was
+    return _keep_last(site, x, lambda t: t.reshape(list(shape)))
+
+
+@rule(*_MOVES, onehot=True)
 def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
     target: Callable[..., Tensor] = op_target(op_name(site.node.target))
 

@@ -61,6 +61,11 @@ def _var(site: Site, x: Shared, dim: Any = None, *, correction: float = 1, keepd
     return (yield from _variance(site, x, _dims(x, dim), correction, keepdim))
 
 
+@rule("aten.var.dim", "aten.var.default")
+def _var_dim(site: Site, x: Shared, dim: Any = None, unbiased: bool = True, keepdim: bool = False) -> Step[Shared]:
+    return (yield from _variance(site, x, _dims(x, None if isinstance(dim, bool) else dim), int(unbiased), keepdim))
+
+
 @rule("aten.std.correction")
 def _std(site: Site, x: Shared, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Step[Shared]:
     variance = yield from _variance(site, x, _dims(x, dim), correction, keepdim)
