@@ -88,7 +88,8 @@ class Protocol(ABC):
     @abstractmethod
     def mul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
         """x * y elementwise, broadcast, truncated to `frac` (default: the protocol's) with an error in [0, 1) ulp above
-        the exact quotient's floor; exact if frac == x.frac + y.frac. `ring`: output ring (default: x's)."""
+        the exact quotient's floor; exact if frac == x.frac + y.frac. `ring`: output ring (default: x's); into one of at
+        most k - f bits, f those dropped, the result is within 1.5 units of the quotient instead."""
 
     @abstractmethod
     def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
