@@ -9,6 +9,7 @@ components are uniform together. A simulator that is given t then draws the rest
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -191,8 +192,12 @@ def test_fused_product_truncation_at_width_3_hides_the_product_in_all_states(par
 @pytest.mark.timeout(3600)
 @PARTIES
 def test_fused_product_truncation_hides_the_product_in_all_states(party: int) -> None:
-    """All 2^22 states (4 bits of the own summand, 18 of draws) of all 128 valid z and next summands, at f = 1."""
-    assert_private(_truncation(Widths(RING4, RING4, 1), 0, True, party), VALID_SUMS)
+    """All 2^22 states (4 bits of the own summand, 18 of draws) at f = 1, of every third of the 128 pairs of a valid z
+    and the next party's summand: all z and all summands occur."""
+    pairs = VALID_SUMS[::3]
+    assert {z for ((z, _),) in pairs} == set(VALID)
+    assert {a for ((_, a),) in pairs} == set(range(16))
+    assert_private(_truncation(Widths(RING4, RING4, 1), 0, True, party), pairs)
 
 
 def test_fused_product_truncation_is_fresh_beside_its_coin() -> None:
@@ -200,7 +205,11 @@ def test_fused_product_truncation_is_fresh_beside_its_coin() -> None:
     for ring, secrets in ((Ring(3), [(-2, 5), (-1, 0), (0, 3), (1, 7)]), (RING4, [(-3, 9)])):
         w = Widths(ring, ring, 1)
         for secret in secrets:
-            assert_fresh(_truncation(w, 0, True, 0), (secret,), lambda run, party, w=w: [(1, _coin(run, party, 0, w))])
+            assert_fresh(_truncation(w, 0, True, 0), (secret,), partial(_coin_column, w=w))
+
+
+def _coin_column(run: Run, party: int, w: Widths) -> list[Column]:
+    return [(w.shift, _coin(run, party, 0, w))]
 
 
 def test_shared_truncation_hides_the_value_in_all_states() -> None:
@@ -221,7 +230,7 @@ def test_shared_truncation_is_fresh_beside_its_coin() -> None:
     """All 2^22 states of two values at f = 1."""
     w = Widths(RING4, RING4, 1)
     for z in (-3, 2):
-        assert_fresh(_truncation(w, 0, False), (z,), lambda run, party: [(1, _coin(run, party, 0, w))])
+        assert_fresh(_truncation(w, 0, False), (z,), partial(_coin_column, w=w))
 
 
 # ---------------------------------------------------------------------- narrow truncation
