@@ -172,7 +172,7 @@ def write_examples(
     """Ready-to-use files beside the certificates of `certs.create`: party0.toml .. party2.toml, client.toml,
     provider.toml. Returns their paths."""
     for address in parties:
-        _check_address(address)
+        check_address(address)
     files = {f"party{i}.toml": _example(parties, f"party-{i}", _PARTY.format(index=i)) for i in range(3)}
     files |= {f"{kind}.toml": _example(parties, kind, _USER) for kind in ("client", "provider")}
     for name, text in files.items():
@@ -180,7 +180,8 @@ def write_examples(
     return [directory / name for name in files]
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
+    """ConfigError unless an address is HOST:PORT or unix:/PATH."""
     try:
         _address(address)
     except ValueError as error:
