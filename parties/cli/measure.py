@@ -1,0 +1,189 @@
+"""One program on shares beside its module in plaintext: local parties, a warm-up, repeated runs, figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hush.mpc.compiler import Program
+from hush.mpc.cost import Cost
+from hush.mpc.ring import backends
+from hush.parties.cli.console import Report, Stage, megabytes
+from hush.parties.client import connect, deploy
+from hush.parties.compare import errors
+from hush.parties.cost import predicted
+from hush.parties.local import LocalTrio
+from hush.parties.remote import Inference, Progress
+from hush.parties.report import RunReport
+from hush.parties.threads import ThreadTrio
+
+Infer = Callable[[Sequence[Any], Progress | None], Inference]
+LOCAL_STAGES = 2
+_PACKAGES = ("hush", "torch", "grpcio", "protobuf", "cryptography")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Runs of one program on one call. `report` is that of the run with the median time."""
+
+    secure: Any
+    plain: Any
+    secure_s: float
+    plain_s: float
+    max_abs_err: float
+    mean_abs_err: float
+    predicted: Cost
+    report: RunReport
+    marks: list[tuple[str, float]]
+
+    def figures(self) -> dict[str, Any]:
+        """The part of the JSON contract that is measured."""
+        cost = self.report.cost
+        return {
+            "secure_s": round(self.secure_s, 6),
+            "plain_s": round(self.plain_s, 6),
+            "bytes_sent": list(cost.bytes_sent),
+            "messages": list(cost.messages),
+            "rounds": cost.rounds,
+            "client_bytes": self.report.client_bytes,
+            "max_abs_err": self.max_abs_err,
+            "mean_abs_err": self.mean_abs_err,
+            "predicted": cost_json(self.predicted),
+            "peak_rss": list(self.report.peak_rss),
+        }
+
+
+def cost_json(cost: Cost) -> dict[str, Any]:
+    """A cost as the contract has it."""
+    return {"rounds": cost.rounds, "bytes_sent": list(cost.bytes_sent), "messages": list(cost.messages)}
+
+
+def measure(
+    module: nn.Module, call: Sequence[Any], program: Program, infer: Infer, repeat: int, report: Report
+) -> Measured:
+    """Plaintext and secure, each after one warm-up, `repeat` times. Seconds are medians, errors the largest."""
+    forecast = predicted(program)
+    plain, plain_s = plaintext(module, call, repeat)
+    report("warm-up", 0.0)
+    infer(call, None)
+    runs, gaps, marks = list[Inference](), list[tuple[float, float]](), list[list[tuple[str, float]]]()
+    for index in range(repeat):
+        marked = list[tuple[str, float]]()
+        follow = layers(program, lambda what, part, i=index: report(what, (i + part) / repeat))  # type: ignore[misc]
+        runs.append(infer(call, _marking(marked, follow)))
+        gaps.append(errors(plain, runs[-1].output))
+        marks.append(marked)
+    order = sorted(range(repeat), key=lambda i: runs[i].report.seconds)
+    middle = order[(repeat - 1) // 2]
+    return Measured(
+        secure=runs[middle].output,
+        plain=plain,
+        secure_s=statistics.median(r.report.seconds for r in runs),
+        plain_s=plain_s,
+        max_abs_err=max(g[0] for g in gaps),
+        mean_abs_err=max(g[1] for g in gaps),
+        predicted=forecast,
+        report=runs[middle].report,
+        marks=marks[middle],
+    )
+
+
+def _marking(marks: list[tuple[str, float]], follow: Progress) -> Progress:
+    """Note when each layer begins, and tell the progress display."""
+
+    def progress(layer: str) -> None:
+        marks.append((layer, time.perf_counter()))
+        follow(layer)
+
+    return progress
+
+
+def layers(program: Program, report: Report) -> Progress:
+    """Progress of an inference from the layers it reaches, each weighed by its predicted rounds."""
+    rounds = {name: cost.rounds for name, cost in program.layer_costs.items()}
+    whole, before, seen = sum(rounds.values()) or 1, 0, set[str]()
+
+    def progress(layer: str) -> None:
+        nonlocal before
+        report(layer, before / whole)
+        if layer not in seen:
+            seen.add(layer)
+            before += rounds.get(layer, 0)
+
+    return progress
+
+
+def plaintext(module: nn.Module, call: Sequence[Any], repeat: int = 1) -> tuple[Any, float]:
+    """The module's own output and the median seconds it takes with all cores, after one warm-up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    try:
+        with torch.inference_mode():
+            output = module(*call)
+            times = []
+            for _ in range(repeat):
+                begin = time.perf_counter()
+                output = module(*call)
+                times.append(time.perf_counter() - begin)
+            return output, statistics.median(times)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def local(program: Program, link: str, net: str, stage: Stage) -> Iterator[Infer]:
+    """Three local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards."""
+    if link == "memory":
+        stage("starting three party threads")
+        report = stage("sharing the weights")
+        with ThreadTrio(program, net=net) as threads:
+            yield lambda args, progress: threads.infer(args, None, progress)
+        return
+    report = stage("starting three party processes")
+    with LocalTrio(net=net, progress=lambda text: report(text, 0.5)) as trio:
+        report = stage("sharing the weights over mutual TLS")
+        deploy(program, trio.provider_config, "local", progress=sent_megabytes(program, report))
+        with connect(trio.config) as client:
+            yield lambda args, progress: client.run("local", args, None, progress=progress)
+
+
+def sent_megabytes(program: Program, report: Report) -> Callable[[int, int], None]:
+    """Progress of a deployment in MB: a secret number travels twice in 8 bytes, a public one three times in 4."""
+    each = 16 if program.weights_mode == "secret" else 12
+    sizes = [each * torch.Size(spec.shape).numel() for spec in program.weight_specs]
+    whole, sent = sum(sizes), 0
+
+    def progress(count: int, of: int) -> None:
+        nonlocal sent
+        sent += sizes[count - 1]
+        report(f"{megabytes(sent)} of {megabytes(whole)} MB", sent / max(1, whole))
+
+    return progress
+
+
+def versions() -> dict[str, str]:
+    """What made the figures."""
+    found = {"python": platform.python_version(), "kernels": backends.available()[backends.get().name]}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            import hush
+
+            found[name] = hush.__version__ if name == "hush" else "missing"
+    return found

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Link(StrEnum):
+    """What joins local parties."""
+
+    memory = "memory"  # three threads
+    grpc = "grpc"  # three processes over mutual TLS
+
+
+class Net(StrEnum):
+    """A modelled network between the parties."""
+
+    none = "none"
+    lan = "lan"
+    wan = "wan"
+
+
+class Weights(StrEnum):
+    """Whether the parties may see the weights."""
+
+    secret = "secret"
+    public = "public"
+
+
+class Approx(StrEnum):
+    """An approximation set."""
+
+    default = "default"
+    puma = "puma"
+
+
+class SizeName(StrEnum):
+    """A configuration of a network."""
+
+    tiny = "tiny"
+    paper = "paper"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output: one JSON document on stdout.")]
+Size = Annotated[SizeName | None, typer.Option(help="Default: tiny if the model has it.", show_default=False)]
+Seq = Annotated[int | None, typer.Option(min=1, help="Sequence length; default: the model's.", show_default=False)]
+Batch = Annotated[int, typer.Option(min=1, help="Inputs at once.")]
+Checkpoint = Annotated[
+    str | None, typer.Option(help="Weights from elsewhere: a folder, or a hub id.", show_default=False)
+]
+Text = Annotated[str | None, typer.Option(help="A text, tokenised here.", show_default=False)]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", help="Arguments from a .npy, .npz, .safetensors or .json file.", show_default=False),
+]

@@ -1,0 +1,145 @@
+"""What a command computes on: a model of the registry, a local HF checkpoint, or a module from a Python file."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hush import api
+from hush.models import registry
+from hush.models.checkpoint import Checkpoint
+from hush.models.text import tokenise
+from hush.mpc.compiler import Program
+from hush.mpc.errors import ModelError, UserError
+from hush.parties.cli.inputs import read_call
+
+HF = "hf:"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module with an example call to compile it on, further calls for its ranges, and the call to run.
+
+    Compilation sees public examples only: what it learns of them, rounded, becomes part of a public program.
+    """
+
+    name: str
+    module: nn.Module
+    example: tuple[Any, ...]
+    call: tuple[Any, ...]
+    size: str = "paper"
+    seq: int | None = None
+    batch: int = 1
+    calls: Sequence[tuple[Any, ...]] = field(default=())
+    err_bound: float | None = None
+
+    def compile(self, weights: str = "secret", approx: str = "default") -> Program:
+        """The program, with its predicted cost."""
+        return api.compile(self.module, self.example, weights=weights, approx=approx, ranges=self.calls or None)
+
+
+def resolve(
+    spec: str,
+    *,
+    size: str | None = None,
+    seq: int | None = None,
+    batch: int = 1,
+    text: str | None = None,
+    file: Path | None = None,
+    checkpoint: str | None = None,
+) -> Source:
+    """A model's id, `hf:FOLDER`, or `FILE.py[:FUNCTION]`, with its input from `text`, a `file`, or an example."""
+    if text is not None and file is not None:
+        raise UserError("give --text or --input, not both")
+    if spec.startswith(HF):
+        return _hugging_face(spec, seq, text, file)
+    path, _, function = spec.partition(":")
+    if path.endswith(".py"):
+        return _python(Path(path), function or "build", file)
+    return _registered(spec, size, seq, batch, text, file, checkpoint)
+
+
+def _registered(
+    model: str, size: str | None, seq: int | None, batch: int, text: str | None, file: Path | None, source: str | None
+) -> Source:
+    entry = registry.get(model)
+    chosen, _ = entry.size(size)
+    length = entry.length(chosen, seq)
+    call: tuple[Any, ...] | None = None
+    if text is not None:
+        if entry.from_text is None:
+            raise UserError(f"{model} takes no text: give its arguments in a file (--input)")
+        call = entry.from_text(text, seq, source)
+        batch, length = call[0].shape[0], call[0].shape[1]
+    module = entry.build(chosen, source)
+    if file is not None:
+        call = read_call(file, module)
+        batch, length = _extents(call, batch, length)
+    return Source(
+        name=model,
+        module=module,
+        example=entry.example(chosen, length, batch, 0),
+        call=call if call is not None else entry.example(chosen, length, batch, 1),
+        size=chosen,
+        seq=length,
+        batch=batch,
+        calls=entry.calibration(chosen, length, batch),
+        err_bound=entry.err_bound,
+    )
+
+
+def _extents(call: Sequence[Any], batch: int, length: int) -> tuple[int, int]:
+    """[batch, sequence] of a call's first tensor, if it has both."""
+    first = next((a for a in call if isinstance(a, torch.Tensor)), None)
+    return (first.shape[0], first.shape[1]) if first is not None and first.ndim >= 2 else (batch, length)
+
+
+def _hugging_face(spec: str, seq: int | None, text: str | None, file: Path | None) -> Source:
+    """A local checkpoint folder through transformers' AutoModel; nothing is ever fetched."""
+    folder = Path(spec.removeprefix(HF)).expanduser()
+    checkpoint = Checkpoint(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder; {HF}PATH names a local checkpoint in the HF layout")
+    _ = checkpoint.config
+    module = _auto_model(folder)
+    if file is not None:
+        call = read_call(file, module)
+        return Source(spec, module, call, call, batch=_extents(call, 1, 1)[0], seq=_extents(call, 1, 1)[1])
+    pad = checkpoint.config.get("pad_token_id") or 0
+    sentence = "The quick brown fox jumps over the lazy dog." if text is None else text
+    ids, mask = tokenise(checkpoint.tokenizer, sentence, seq, pad)
+    example, kept = tokenise(checkpoint.tokenizer, "Public words.", ids.shape[1], pad)
+    return Source(name=spec, module=module, example=(example, kept.long()), call=(ids, mask.long()), seq=ids.shape[1])
+
+
+def _auto_model(folder: Path) -> nn.Module:
+    try:
+        from transformers import AutoModel
+    except ImportError:
+        raise ModelError(f"{HF}PATH needs transformers: pip install transformers") from None
+    try:
+        module: nn.Module = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} is no checkpoint that transformers can load: {error}") from None
+    return module.eval()
+
+
+def _python(path: Path, function: str, file: Path | None) -> Source:
+    """FILE.py[:FUNCTION]: the function returns a module and the arguments of an example call."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    made = runpy.run_path(str(path)).get(function)
+    if not callable(made):
+        raise UserError(f"{path} defines no function {function!r} that returns (module, arguments)")
+    pair = made()
+    if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], nn.Module)):
+        raise UserError(f"{path}:{function} returns {type(pair).__name__}, and (module, arguments) is due")
+    module, args = pair[0].eval(), tuple(pair[1])
+    call = args if file is None else read_call(file, module)
+    return Source(path.stem, module, args, call)
