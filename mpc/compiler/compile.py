@@ -45,7 +45,7 @@ def compile_module(
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights` is "secret" or
     "public", `approx` the name of an approximation set. `ranges` widens the calibration: further example calls (tuples
-    of arguments, or (args, kwargs) pairs), or bounds by input or node name. UnsupportedOp for an op without a rule.
+    of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. UnsupportedOp for an op without a rule.
     """
     if weights not in ("secret", "public"):
         raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
@@ -54,6 +54,7 @@ def compile_module(
     draft = capture(module, args, kwargs or {}, public)
     explicit = dict(ranges) if isinstance(ranges, Mapping) else {}
     samples = _samples(draft, () if ranges is None or isinstance(ranges, Mapping) else ranges)
+    samples += _stretched(draft, explicit)
     log = _passes(draft, Typing(samples, ring, frac, explicit))
     for node in draft.graph.nodes:
         if node.op == "call_function" and type_of(node).visibility is Visibility.SECRET:
@@ -97,11 +98,30 @@ def _samples(draft: Draft, more: Sequence[Any]) -> list[list[Tensor]]:
                 value = value[step]
             if value.shape != argument.value.shape:
                 raise RangeError(
-                    f"ranges: {argument.name!r} is {tuple(value.shape)}, not {tuple(argument.value.shape)} as in the example"
+                    f"ranges: {argument.name!r} is {tuple(value.shape)}, not {tuple(argument.value.shape)} as compiled"
                 )
             sample.append(value)
         samples.append(sample)
     return samples
+
+
+def _stretched(draft: Draft, explicit: Mapping[str, float]) -> list[list[Tensor]]:
+    """The example with every input of explicit range stretched to it, so that what follows is calibrated for it."""
+    unknown = sorted(set(explicit) - {a.name for a in draft.arguments})
+    if unknown:
+        names = ", ".join(a.name for a in draft.arguments)
+        raise UserError(f"ranges names {unknown[0]!r}, and the secret inputs are {names}")
+    if not explicit:
+        return []
+    return [[_stretch(a.value, explicit[a.name]) if a.name in explicit else a.value for a in draft.arguments]]
+
+
+def _stretch(value: Tensor, bound: float) -> Tensor:
+    if value.dtype == torch.bool or not value.numel():
+        return value
+    most = float(value.double().abs().max())
+    stretched = torch.full(value.shape, bound) if most == 0 else value.double() * (bound / most)
+    return stretched.to(value.dtype)
 
 
 def _inputs(draft: Draft) -> tuple[InputSpec, ...]:

@@ -191,7 +191,7 @@ def _read_graph(message: pb.Graph, target: Callable[[str], Any]) -> tuple[fx.Gra
         args = tuple(_read_value(a, nodes) for a in entry.args)
         kwargs = {k.name: _read_value(k.value, nodes) for k in entry.kwargs}
         if entry.op == "call_function":
-            node = graph.call_function(target(entry.target), args, kwargs)
+            node = graph.create_node("call_function", target(entry.target), args, kwargs, name=entry.name)
         elif entry.op in ("placeholder", "get_attr"):
             node = graph.create_node(entry.op, entry.target, name=entry.name)
         elif entry.op == "output":

@@ -164,6 +164,7 @@ def _compare(table: Mapping[str, tuple[Body, float]], x: Tensor, weights: str) -
     assert {n: e for n, e in errors.items() if e > table[n][1]} == {}
 
 
+@pytest.mark.parametrize("weights", ["secret", "public"])
 @pytest.mark.parametrize("name", ["where secret", "mul weight", "linear", "maximum", "einsum weight"])
-def test_on_shares_at_the_predicted_cost(name: str) -> None:
-    check(Wrap(ARITHMETIC[name]), (_randn(2, 3, 6),), bound=2e-4)
+def test_on_shares_at_the_predicted_cost(name: str, weights: str) -> None:
+    check(Wrap(ARITHMETIC[name]), (_randn(2, 3, 6),), bound=2e-4, weights=weights)

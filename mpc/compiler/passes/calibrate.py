@@ -110,7 +110,7 @@ def _type(draft: Draft, node: fx.Node, shown: Seen, who: Visibility, typing: Typ
     kind = kind_of(shown.dtype)
     if who is Visibility.SECRET and _is_onehot(node):
         kind = Kind.ONEHOT
-    elif node.op == "placeholder" and kind is Kind.INT and shown.bits and node.name not in typing.explicit:
+    elif node.op == "placeholder" and kind is Kind.INT and shown.bits and str(node.target) not in typing.explicit:
         kind = Kind.BOOL
     bound, proven = _bound(draft, node, who, kind, shown, typing)
     if who is Visibility.SECRET and kind is Kind.REAL:
@@ -135,7 +135,7 @@ def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen
     if node.op == "get_attr":
         return shown.most, True
     derived = proven_bound(node)
-    calibrated = typing.explicit.get(node.name, power_of_two(MARGIN * shown.most))
+    calibrated = power_of_two(MARGIN * shown.most)
     if derived is not None and (kind is not Kind.REAL or derived <= calibrated):
         return derived, True
     return calibrated, False
@@ -146,8 +146,8 @@ def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: T
         return float(min(_vocabularies(node))), True
     if kind is Kind.BOOL:
         return 1.0, True
-    if node.name in typing.explicit:
-        return float(typing.explicit[node.name]), True
+    if node.target in typing.explicit:
+        return float(typing.explicit[str(node.target)]), True
     return power_of_two(MARGIN * shown.most), False
 
 

@@ -28,7 +28,6 @@ for _op, _function in (
     ("aten.sigmoid.default", "sigmoid"),
     ("aten.tanh.default", "tanh"),
     ("aten.relu.default", "relu"),
-    ("aten.relu_.default", "relu"),
     ("aten.exp.default", "exp"),
     ("aten.abs.default", "absolute"),
     ("aten.sign.default", "sign"),

@@ -55,11 +55,12 @@ def times(site: Site, a: Value, b: Value) -> Step[Shared]:
         product = yield from p.mul(a, b, frac=a.frac + b.frac if exact else p.frac)
         return _lift(site, product)
     factor = torch.as_tensor(b)
-    if _integral(factor):
+    if not site.weighed and _integral(factor):
         return p.scale(_lift(site, a), factor.long().to(device))
     if a.frac == 0:
         return replace(p.scale(a, site.encode(factor, p.frac).to(device)), frac=p.frac)
-    return (yield from p.mul_public(a, factor, frac=p.frac, scale=_precision(site, factor, _size(site))))
+    scale = p.frac if site.weighed else _precision(site, factor, _size(site))
+    return (yield from p.mul_public(a, factor, frac=p.frac, scale=scale))
 
 
 def _size(site: Site) -> float:
@@ -67,14 +68,14 @@ def _size(site: Site) -> float:
 
 
 def _precision(site: Site, factor: Number, bound: float) -> int:
-    """Fraction bits for a public factor: as many as keep the product below 2^60 units."""
+    """Fraction bits for a constant factor: so many that its rounding makes one unit, and the product fits 2^60."""
     most = float(torch.as_tensor(factor, dtype=torch.float64).abs().max())
     room = 60 - site.p.frac - math.ceil(math.log2(max(bound * most, 1.0)))
-    own = 60 - math.ceil(math.log2(max(most, 2.0**-20)))
-    return max(min(30, room, own), site.p.frac)
+    wanted = site.p.frac + math.ceil(math.log2(max(bound, 1.0)))
+    return max(min(wanted, room), site.p.frac)
 
 
-@rule("aten.add.Tensor", "aten.add.Scalar", "aten.add_.Tensor")
+@rule("aten.add.Tensor", "aten.add.Scalar")
 def _add(site: Site, a: Value, b: Value, *, alpha: float = 1) -> Any:
     if alpha == 1:
         return total(site, a, b)
@@ -101,7 +102,7 @@ def _neg(site: Site, x: Shared) -> Shared:
     return site.p.neg(x)
 
 
-@rule("aten.mul.Tensor", "aten.mul.Scalar", "aten.mul_.Tensor")
+@rule("aten.mul.Tensor", "aten.mul.Scalar")
 def _mul(site: Site, a: Value, b: Value) -> Step[Shared]:
     return times(site, a, b)
 
@@ -191,7 +192,7 @@ def _integer_power(site: Site, x: Shared, exponent: int) -> Step[Shared]:
 def _combine(site: Site, xs: Sequence[Shared], factors: Sequence[Number]) -> Step[Shared]:
     xs = [site.as_real(x) for x in xs]
     scale = min(_precision(site, f, site.bound(0, i)) for i, f in enumerate(factors))
-    return site.p.combine(xs, list(factors), frac=site.p.frac, scale=max(scale - 2, site.p.frac))
+    return site.p.combine(xs, list(factors), frac=site.p.frac, scale=scale)
 
 
 @rule("aten.square.default")

@@ -46,7 +46,7 @@ def _difference(site: Site, a: Value, b: Value) -> Step[Shared]:
     p, op = site.p, op_name(site.node.target).split(".")[1]
     a, b = _integer(site, 0, a), _integer(site, 1, b)
     gap = _gap(site, a, b)
-    bound = sum(_size(site, i, v) for i, v in ((0, a), (1, b)))
+    bound = site.bound(0) + site.bound(1)
     if op in ("eq", "ne"):
         bit = yield from p.is_zero(gap, bound=bound)
         flip = op == "ne"
@@ -69,12 +69,6 @@ def _gap(site: Site, a: Value, b: Value) -> Shared:
         return p.add_public(a, -torch.as_tensor(b, dtype=torch.float64))
     assert isinstance(b, Shared)
     return p.add_public(p.neg(b), torch.as_tensor(a))
-
-
-def _size(site: Site, index: int, value: Value) -> float:
-    if isinstance(value, Tensor):
-        return float(value.double().abs().max()) if value.numel() else 0.0
-    return site.bound(index)
 
 
 @rule("aten.logical_not.default", "aten.bitwise_not.default")
@@ -175,6 +169,6 @@ def _extreme(site: Site, a: Value, b: Value, *, largest: bool) -> Step[Shared]:
     """b + [a > b] (a - b), or with [a < b]: exact."""
     p = site.p
     gap = _gap(site, _lifted(site, a), _lifted(site, b))
-    bound = _size(site, 0, a) + _size(site, 1, b)
+    bound = site.bound(0) + site.bound(1)
     bit = yield from p.negative(p.neg(gap) if largest else gap, bound=bound)
     return total(site, (yield from p.select(bit, gap)), b)

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from hush.mpc import fixed_point
 from hush.mpc.compiler.ops import op_name
-from hush.mpc.compiler.types import Kind, Type, layer_of, type_of
+from hush.mpc.compiler.types import Kind, Type, Visibility, layer_of, type_of
 from hush.mpc.errors import UnsupportedOp
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
@@ -90,6 +90,11 @@ class Site:
     def real(self) -> bool:
         """Whether the result is a real number."""
         return self.type.kind is Kind.REAL
+
+    @property
+    def weighed(self) -> bool:
+        """Whether a weight is among the operands: then cost must not depend on an operand's values, public or not."""
+        return any(type_of(n).visibility is Visibility.WEIGHT for n in self.node.all_input_nodes)
 
     def bound(self, index: int, item: int | None = None) -> float:
         """Largest magnitude of an operand (of the `item`-th one, if the operand is a list)."""
