@@ -22,10 +22,10 @@ from hush.mpc.step import Step
 from hush.protocols.replicated import fused, linear, opening, products, public, truncate, zero
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.widths import Widths
+from tests.privacy.enumeration import Column
 from tests.privacy.views import (
     Additive,
     Arithmetic,
-    Column,
     Experiment,
     Program,
     Run,
