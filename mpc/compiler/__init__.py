@@ -5,7 +5,7 @@ from hush.mpc.compiler.execute import Observer, execute, group_of
 from hush.mpc.compiler.predict import predict
 from hush.mpc.compiler.program import Program, Recipe
 from hush.mpc.compiler.serialise import load, parse
-from hush.mpc.compiler.show import listing
+from hush.mpc.compiler.show import leakage, listing
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, WeightSpec
 from hush.mpc.compiler.types import Kind, Type, Visibility
 
@@ -22,6 +22,7 @@ __all__ = [
     "compile_module",
     "execute",
     "group_of",
+    "leakage",
     "listing",
     "load",
     "parse",

@@ -15,7 +15,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor, fx
 from torch.export.graph_signature import InputKind, OutputKind
 
-from hush.mpc.compiler.spec import Structure, describe
+from hush.mpc.compiler.spec import Structure, by_name, describe
 from hush.mpc.compiler.types import LAYER, Visibility
 from hush.mpc.errors import HushWarning, ShapeError, UnsupportedOp
 
@@ -110,15 +110,14 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 def _parameters(module: torch.nn.Module) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(n for n, p in inspect.signature(module.forward).parameters.items() if p.kind in kinds)
+    found = inspect.signature(module.forward).parameters
+    rest = [f"*{n}" for n, p in found.items() if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    return (*(n for n, p in found.items() if p.kind in kinds), *rest)
 
 
 def _leaves(module: torch.nn.Module, call: Call) -> dict[tuple[str | int, ...], Any]:
-    """Leaves of a call by path: parameter name first. A *args parameter is addressed by its indices."""
-    names: list[str] = list(_parameters(module))
-    if len(call[0]) > len(names):
-        raise ShapeError(f"forward takes {len(names)} positional arguments ({', '.join(names)}), {len(call[0])} given")
-    named = dict(zip(names, call[0], strict=False)) | dict(call[1])
+    """Leaves of a call by path: parameter name first."""
+    named = by_name(_parameters(module), call[0]) | dict(call[1])
     return {tuple(_key(k) for k in path): leaf for path, leaf in pytree.tree_flatten_with_path(named)[0]}
 
 

@@ -19,7 +19,7 @@ from hush.mpc.compiler.passes.recognise import recognise
 from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.rules import rule_for
 from hush.mpc.compiler.serialise import dump, parse
-from hush.mpc.compiler.spec import InputSpec, OutputSpec
+from hush.mpc.compiler.spec import InputSpec, OutputSpec, by_name
 from hush.mpc.compiler.types import META, Kind, Visibility, dtype_name, type_of
 from hush.mpc.errors import RangeError, UserError
 from hush.mpc.functions.sets import SETS
@@ -90,7 +90,7 @@ def _samples(draft: Draft, more: Sequence[Any]) -> list[list[Tensor]]:
         pair = isinstance(call, tuple) and len(call) == 2 and isinstance(call[1], Mapping)
         args, kwargs = call if pair else (call, {})
         args = args if isinstance(args, tuple | list) else (args,)
-        named = dict(zip(draft.parameters, args, strict=False)) | dict(kwargs)
+        named = by_name(draft.parameters, args) | dict(kwargs)
         sample = []
         for argument in draft.arguments:
             value: Any = named

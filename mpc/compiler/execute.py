@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.ops import args_of
 from hush.mpc.compiler.program import Program
-from hush.mpc.compiler.rules import Site, rule_for
+from hush.mpc.compiler.rules import Rule, Site, rule_for
 from hush.mpc.compiler.types import Kind, layer_of, type_of
 from hush.mpc.errors import ProgramError
 from hush.mpc.protocol import Protocol
@@ -128,7 +128,10 @@ class _Run:
             self.results = [self._result(leaf) for leaf in args_of(node)[0]]
             return None
         rule, site = rule_for(node), Site(self.protocol, node, self.program.approx)
-        fetch = self.values.__getitem__ if rule.onehot else lambda operand: self._as_integer(site, operand)
+
+        def fetch(operand: fx.Node) -> Any:
+            return self._operand(site, rule, operand)
+
         args = fx.map_arg(args_of(node), fetch)
         kwargs = fx.map_arg(node.kwargs, fetch)
         return rule.body(site, *args, **kwargs)
@@ -140,9 +143,14 @@ class _Run:
             raise ProgramError(f"weight {name!r} is missing: deploy the program's weights first")
         return self.weights[name]
 
-    def _as_integer(self, site: Site, operand: fx.Node) -> Any:
-        value = self.values[operand]
-        return site.integer(value) if type_of(operand).kind is Kind.ONEHOT else value
+    def _operand(self, site: Site, rule: Rule, operand: fx.Node) -> Any:
+        """A value in the form that the rule takes."""
+        value, kind = self.values[operand], type_of(operand).kind
+        if kind is Kind.ONEHOT and not rule.onehot:
+            return site.integer(value)
+        if kind is Kind.REAL and not rule.exact and isinstance(value, Shared):
+            return site.as_real(value)
+        return value
 
     def _result(self, leaf: Any) -> Shared:
         value = self.values[leaf]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.interpret import evaluate
-from hush.mpc.compiler.spec import InputSpec, OutputSpec, Structure, WeightSpec, rebuild
+from hush.mpc.compiler.spec import InputSpec, OutputSpec, Structure, WeightSpec, by_name, rebuild
 from hush.mpc.cost import Cost
-from hush.mpc.errors import ProgramError, ShapeError
+from hush.mpc.errors import ConfigError, ProgramError
 from hush.mpc.ring import Ring
 
 
@@ -61,8 +61,11 @@ class Program:
         return hashlib.sha256(self.data).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the program's bytes. Weights are not among them."""
-        Path(path).write_bytes(self.data)
+        """Write the program's bytes. Weights are not among them. ConfigError if the file cannot be written."""
+        try:
+            Path(path).write_bytes(self.data)
+        except OSError as error:
+            raise ConfigError(f"the program cannot be written to {path}: {error.strerror}") from error
 
     def bind(self, source: torch.nn.Module | Mapping[str, Tensor]) -> Program:
         """Fill `weights` from a module, or parameters by name; ProgramError if they do not fit. Returns self."""
@@ -72,9 +75,7 @@ class Program:
 
     def encode_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Tensor]:
         """Ring elements of a call's secret inputs, in order; ShapeError or RangeError if they are not as declared."""
-        if len(args) > len(self.parameters):
-            raise ShapeError(f"{len(args)} positional arguments where the module takes {len(self.parameters)}")
-        call = dict(zip(self.parameters, args, strict=False)) | dict(kwargs or {})
+        call = by_name(self.parameters, args) | dict(kwargs or {})
         return [spec.encode(spec.fetch(call), self.ring) for spec in self.inputs]
 
     def decode_outputs(self, elements: Sequence[Tensor]) -> Any:

@@ -6,7 +6,8 @@ The digest is over the bytes, so two parties that hold the same digest hold the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _program(message: pb.Program, data: bytes) -> Program:
         inputs=tuple(_read_input(m) for m in message.inputs),
         outputs=tuple(_read_output(m) for m in message.outputs),
         structure=json.loads(message.structure),
-        weight_specs=tuple(WeightSpec(w.name, tuple(w.shape), w.frac) for w in message.weight_specs),
+        weight_specs=tuple(WeightSpec(w.name, _read_shape(w.shape), w.frac) for w in message.weight_specs),
         recipe=Recipe(recipe, recipe_constants),
         parameters=tuple(message.parameters),
         weights_mode=message.weights,
@@ -123,11 +124,21 @@ def _tensor(value: Tensor) -> pb.Tensor:
 
 
 def _read_tensor(message: pb.Tensor) -> Tensor:
-    flat = torch.from_numpy(np.frombuffer(bytearray(message.data), dtype=np.uint8))
-    dtype = dtype_named(message.dtype)
+    """A tensor of exactly the bytes that are there: one made larger would show what its memory held before."""
+    dtype, shape = dtype_named(message.dtype), _read_shape(message.shape)
+    if len(message.data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"a tensor of shape {shape} and {message.dtype} has {len(message.data)} bytes of data")
     if not message.data:
-        return torch.empty(tuple(message.shape), dtype=dtype)
-    return flat.view(dtype).reshape(tuple(message.shape))
+        return torch.zeros(shape, dtype=dtype)
+    return torch.from_numpy(np.frombuffer(bytearray(message.data), dtype=np.uint8)).view(dtype).reshape(shape)
+
+
+def _read_shape(sizes: Iterable[int]) -> tuple[int, ...]:
+    """Sizes of a tensor's dimensions: a negative one would pass for the complement of others."""
+    shape = tuple(sizes)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a shape of {shape}")
+    return shape
 
 
 def _value(value: Any, place: Mapping[fx.Node, int]) -> pb.Value:
@@ -240,13 +251,21 @@ def _type(typed: Type) -> pb.Type:
 
 def _read_type(m: pb.Type) -> Type:
     return Type(
-        Visibility(m.visibility), Kind(m.kind), tuple(m.shape), m.dtype, m.bound, m.frac, m.ring, m.proven, m.floor
+        Visibility(m.visibility),
+        Kind(m.kind),
+        _read_shape(m.shape),
+        m.dtype,
+        m.bound,
+        m.frac,
+        m.ring,
+        m.proven,
+        m.floor,
     )
 
 
 # ---------------------------------------------------------------------- specs
 def _read_input(m: pb.Input) -> InputSpec:
-    return InputSpec(m.name, Kind(m.kind), tuple(m.shape), m.dtype, m.bound, m.frac, tuple(json.loads(m.path)))
+    return InputSpec(m.name, Kind(m.kind), _read_shape(m.shape), m.dtype, m.bound, m.frac, tuple(json.loads(m.path)))
 
 
 def _output(spec: OutputSpec) -> pb.Output:
@@ -261,6 +280,6 @@ def _output(spec: OutputSpec) -> pb.Output:
 
 def _read_output(m: pb.Output) -> OutputSpec:
     if m.kind != "known":
-        return OutputSpec(Kind(m.kind), tuple(m.shape), m.dtype, m.frac)
+        return OutputSpec(Kind(m.kind), _read_shape(m.shape), m.dtype, m.frac)
     literal = _read_tensor(m.constant) if m.HasField("constant") else _read_value(m.literal, [])
-    return OutputSpec(None, tuple(m.shape), m.dtype, m.frac, literal)
+    return OutputSpec(None, _read_shape(m.shape), m.dtype, m.frac, literal)

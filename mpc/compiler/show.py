@@ -27,12 +27,32 @@ def show(program: Program) -> str:
         lines.append(f"  output  {index}: {what}")
     count = sum(_numel(w.shape) for w in program.weight_specs)
     lines.append(f"  weights {len(program.weight_specs)} tensors, {count:,} numbers")
+    lines.append(
+        f"  leakage {len(leakage(program))} calibrated magnitudes, as powers of two (hush.mpc.compiler.leakage)"
+    )
     return "\n".join([*lines, *_layers(program), *(f"  pass    {line}" for line in program.passes)])
 
 
 def listing(program: Program) -> str:
     """The typed graph, a line per op."""
     return "\n".join(_line(node) for node in program.graph.nodes)
+
+
+def leakage(program: Program) -> dict[str, float]:
+    """What a program declares to leak beside its shapes: calibrated magnitudes by input, weight and op, powers of two.
+
+    `name (at least)` is a calibrated smallest magnitude, which roots, logarithms and divisions rely on.
+    """
+    found: dict[str, float] = {}
+    for node in program.graph.nodes:
+        typed = node.meta.get(META)
+        if typed is None or typed.visibility is Visibility.PUBLIC:
+            continue
+        if not typed.proven:
+            found[node.name] = typed.bound
+        if typed.floor:
+            found[f"{node.name} (at least)"] = typed.floor
+    return found
 
 
 def _line(node: fx.Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import namedtuple
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,18 @@ class OutputSpec:
         if self.kind is Kind.REAL:
             return fixed_point.decode(element, ring, self.frac).to(dtype)
         return ring.signed(element).to(dtype)
+
+
+def by_name(parameters: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
+    """Positional arguments by parameter name; a last name marked * takes the rest. ShapeError if too many."""
+    names = list(parameters)
+    if names and names[-1].startswith("*"):
+        fixed = names[:-1]
+        rest = {names[-1][1:]: tuple(args[len(fixed) :])} if len(args) > len(fixed) else {}
+        return dict(zip(fixed, args, strict=False)) | rest
+    if len(args) > len(names):
+        raise ShapeError(f"{len(args)} positional arguments where the module takes {len(names)} ({', '.join(names)})")
+    return dict(zip(names, args, strict=False))
 
 
 def describe(value: Any, counter: Iterator[int]) -> Structure:

@@ -15,7 +15,7 @@ from support.programs import compiled, largest_error, run_fixed
 from torch import Tensor, nn
 
 from hush.mpc.compiler import compile_module, listing, load, parse
-from hush.mpc.errors import HushWarning, ProgramError, RangeError, ShapeError, UnsupportedOp, UserError
+from hush.mpc.errors import ConfigError, HushWarning, ProgramError, RangeError, ShapeError, UnsupportedOp, UserError
 from hush.proto import program_pb2 as pb
 
 
@@ -88,6 +88,8 @@ def test_other_versions_and_missing_files_are_refused(tmp_path: Path) -> None:
     message.version = 99
     with pytest.raises(ProgramError, match="compile the module again"):
         parse(message.SerializeToString())
+    with pytest.raises(ConfigError, match="cannot be written"):
+        _GOOD.save(tmp_path / "no" / "folder")
     with pytest.raises(ProgramError, match="cannot be read"):
         load(tmp_path / "nothing.hush")
 
@@ -152,6 +154,17 @@ def test_nested_arguments_and_results() -> None:
     assert torch.equal(result["steps"], expected["steps"])
     assert result["sum"][1][1] is None
     assert result["n"] == 3
+
+
+def test_any_number_of_arguments() -> None:
+    class Sum(nn.Module):
+        def forward(self, first: Tensor, *rest: Tensor, factor: float = 1.0) -> Tensor:
+            return first + factor * torch.stack(rest).sum(0)
+
+    args = (torch.ones(2), torch.tensor([1.0, 2]), torch.tensor([-3.0, 0]))
+    program = compiled(Sum(), args, {"factor": 0.5})
+    assert [s.path for s in program.inputs] == [("first",), ("rest", 0), ("rest", 1)]
+    assert largest_error(run_fixed(program, args), Sum()(*args, factor=0.5)) <= 1e-4
 
 
 def test_unknown_public_argument_is_refused() -> None:

@@ -14,6 +14,7 @@ from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dea
 from hush.mpc.compiler.types import Visibility
 
 _ADD, _MUL, _DIV = "aten.add.Tensor", "aten.mul.Tensor", "aten.div.Tensor"
+_CONVOLUTIONS = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv1d.padding", "aten.conv2d.padding")
 _MOST_HALVINGS = 12
 
 
@@ -178,27 +179,48 @@ def _second_linear(draft: Draft, node: fx.Node) -> int:
 
 
 def _vector(draft: Draft, node: fx.Node) -> int:
-    """affine(x) + c and affine(x) * s for provider-side vectors (or constants) over the last dimension."""
+    """layer(x) + c and layer(x) * s for provider-side vectors (or constants) over a layer's output channels."""
     if not is_op(node, _ADD, _MUL) or node.kwargs:
         return 0
-    seen = visibilities(draft)
-    for layer, vector in ((args_of(node)[0], args_of(node)[1]), (args_of(node)[1], args_of(node)[0])):
-        if not is_op(layer, "hush.affine") or len(layer.users) != 1 or not isinstance(vector, fx.Node):
+    for layer, vector in (args_of(node), reversed(args_of(node))):
+        if not is_op(layer, "hush.affine", *_CONVOLUTIONS) or len(layer.users) != 1 or not isinstance(vector, fx.Node):
             continue
-        if seen[vector] is Visibility.SECRET or len(vector.meta.get("shape", (0, 0))) != 1:
+        if not _per_channel(layer, vector):
             continue
-        x, w, b = args_of(layer) if len(args_of(layer)) == 3 else (*args_of(layer), None)
-        if vector.meta["shape"][0] not in (1, node.meta.get("shape", (0,))[-1]):
-            continue
-        with draft.graph.inserting_before(node):
-            if is_op(node, _ADD):
-                b = vector if b is None else call(draft, _ADD, b, vector, like=node)
-            else:
-                w = _times(draft, w, vector, node)
-                b = None if b is None else _times(draft, b, vector, node)
-            replace(draft, node, call(draft, "hush.affine", x, w, b, like=node))
-        return 1
+        seen = visibilities(draft)
+        if Visibility.SECRET not in (seen[vector], seen[args_of(layer)[1]]):
+            with draft.graph.inserting_before(node):
+                _join(draft, node, layer, vector)
+            return 1
     return 0
+
+
+def _per_channel(layer: fx.Node, vector: fx.Node) -> bool:
+    """Whether a tensor has one entry for each output channel of a layer, placed to broadcast along it."""
+    shape, own = vector.meta.get("shape"), layer.meta.get("shape")
+    if shape is None or own is None:
+        return False
+    if is_op(layer, "hush.affine"):
+        return bool(len(shape) == 1 and shape[0] == own[-1])
+    return bool(len(shape) == len(own) - 1 and shape[0] == own[1] and all(s == 1 for s in shape[1:]))
+
+
+def _join(draft: Draft, node: fx.Node, layer: fx.Node, vector: fx.Node) -> None:
+    x, w, b, *rest = (*args_of(layer), None)[: max(3, len(args_of(layer)))]
+    flat = vector
+    if len(vector.meta["shape"]) > 1:
+        flat = call(draft, "aten.reshape.default", vector, [-1], like=node)
+    if is_op(node, _ADD):
+        b = flat if b is None else call(draft, _ADD, b, flat, like=node)
+    else:
+        factor = flat
+        if not is_op(layer, "hush.affine"):
+            factor = call(draft, "aten.reshape.default", flat, [-1] + [1] * (len(w.meta["shape"]) - 1), like=node)
+        w = _times(draft, w, factor, node)
+        b = None if b is None else _times(draft, b, flat, node)
+    made = draft.graph.call_function(layer.target, (x, w, b, *rest), dict(layer.kwargs))  # type: ignore[arg-type]
+    made.meta = dict(layer.meta)
+    replace(draft, node, made)
 
 
 def combine_terms(draft: Draft) -> str:

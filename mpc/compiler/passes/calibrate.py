@@ -26,6 +26,11 @@ from hush.mpc.errors import RangeError
 from hush.mpc.ring import Ring
 
 MARGIN = 4.0
+DIVIDES = tuple(
+    f"aten.{op}"
+    for op in ("div.Tensor", "div.Scalar", "reciprocal.default", "rsqrt.default", "log.default", "pow.Tensor_Scalar")
+)
+"""Ops that need to know how small a magnitude gets."""
 _LEAST = 2.0**-6
 
 
@@ -116,7 +121,8 @@ def _type(draft: Draft, node: fx.Node, shown: Seen, who: Visibility, typing: Typ
     if who is Visibility.SECRET and kind is Kind.REAL:
         _fits(node, shown, typing)
     frac = typing.frac if kind is Kind.REAL else 0
-    floor = _floor(shown, frac) if kind is Kind.REAL and who is Visibility.SECRET else 0.0
+    divides = kind is Kind.REAL and who is Visibility.SECRET and any(is_op(u, *DIVIDES) for u in node.users)
+    floor = _floor(shown, frac) if divides else 0.0
     return Type(who, kind, shown.shape, dtype_name(shown.dtype), bound, frac, typing.ring.bits, proven, floor)
 
 

@@ -45,6 +45,7 @@ def _erase(draft: Draft, node: fx.Node) -> None:
 def _linear(draft: Draft, node: fx.Node) -> None:
     x, w, bias = args_of(node)[0], args_of(node)[1], argument(node, 2, "bias")
     turned = call(draft, "aten.transpose.int", w, 0, 1, like=node)
+    turned.meta["shape"] = tuple(reversed(w.meta["shape"]))
     replace(draft, node, call(draft, "hush.affine", x, turned, bias, like=node))
 
 
@@ -124,8 +125,10 @@ def _normalised(draft: Draft, node: fx.Node, operands: Sequence[Any], eps: float
     shift = call(draft, "aten.neg.default", call(draft, "aten.mul.Tensor", mean, factor, like=node), like=node)
     if bias is not None:
         shift = call(draft, "aten.add.Tensor", shift, bias, like=node)
-    tail = [-1] + [1] * (len(x.meta["shape"]) - 2)
-    factor, shift = (call(draft, "aten.view.default", n, tail, like=node) for n in (factor, shift))
+    tail = [x.meta["shape"][1]] + [1] * (len(x.meta["shape"]) - 2)
+    factor, shift = (call(draft, "aten.reshape.default", n, tail, like=node) for n in (factor, shift))
+    for vector in (factor, shift):
+        vector.meta["shape"] = tuple(tail)
     scaled = call(draft, "aten.mul.Tensor", x, factor, like=node)
     return call(draft, "aten.add.Tensor", scaled, shift, like=node)
 

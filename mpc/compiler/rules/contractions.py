@@ -16,16 +16,14 @@ from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 
-@rule("hush.affine")
+@rule("hush.affine", exact=True)
 def _affine(site: Site, x: Value, w: Shared | Tensor, bias: Value = None) -> Step[Shared]:
     """x @ w + b; the bias joins after the truncation, at its scale, and costs nothing."""
     y = yield from product(site, x, w)
     return y if bias is None else total(site, y, bias)
 
 
-@rule(
-    "hush.matmul", "aten.matmul.default", "aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default"
-)
+@rule("hush.matmul", "aten.mv.default", "aten.dot.default", exact=True)
 def _matmul(site: Site, x: Value, y: Value, halvings: int = 0) -> Step[Shared]:
     return product(site, x, y, halvings)
 

@@ -75,19 +75,19 @@ def _precision(site: Site, factor: Number, bound: float) -> int:
     return max(min(wanted, room), site.p.frac)
 
 
-@rule("aten.add.Tensor", "aten.add.Scalar")
+@rule("aten.add.Tensor", "aten.add.Scalar", exact=True)
 def _add(site: Site, a: Value, b: Value, *, alpha: float = 1) -> Any:
     if alpha == 1:
         return total(site, a, b)
     return _weighted(site, a, b, alpha)
 
 
-@rule("aten.sub.Tensor", "aten.sub.Scalar")
+@rule("aten.sub.Tensor", "aten.sub.Scalar", exact=True)
 def _sub(site: Site, a: Value, b: Value, *, alpha: float = 1) -> Any:
     return total(site, a, minus(site, b)) if alpha == 1 else _weighted(site, a, b, -alpha)
 
 
-@rule("aten.rsub.Scalar", "aten.rsub.Tensor")
+@rule("aten.rsub.Scalar", "aten.rsub.Tensor", exact=True)
 def _rsub(site: Site, a: Value, b: Value, alpha: float = 1) -> Any:
     return total(site, minus(site, a), b) if alpha == 1 else _weighted(site, b, a, -alpha)
 
@@ -97,17 +97,17 @@ def _weighted(site: Site, a: Value, b: Value, factor: float) -> Step[Shared]:
     return total(site, a, scaled)
 
 
-@rule("aten.neg.default")
+@rule("aten.neg.default", exact=True)
 def _neg(site: Site, x: Shared) -> Shared:
     return site.p.neg(x)
 
 
-@rule("aten.mul.Tensor", "aten.mul.Scalar")
+@rule("aten.mul.Tensor", "aten.mul.Scalar", exact=True)
 def _mul(site: Site, a: Value, b: Value) -> Step[Shared]:
     return times(site, a, b)
 
 
-@rule("aten.div.Tensor", "aten.div.Scalar")
+@rule("aten.div.Tensor", "aten.div.Scalar", exact=True)
 def _div(site: Site, a: Value, b: Value) -> Step[Shared]:
     if not isinstance(b, Shared):
         assert b is not None

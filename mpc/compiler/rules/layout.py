@@ -55,13 +55,13 @@ KEEPS_ROWS = _VIEWS + _MOVES
 """Ops under which a one-hot integer stays one."""
 
 
-@rule(*_VIEWS, onehot=True)
+@rule(*_VIEWS, onehot=True, exact=True)
 def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
     # parts need not be laid out in memory as the plain tensor was
     return _keep_last(site, x, lambda t: t.reshape(list(shape)))
 
 
-@rule(*_MOVES, onehot=True)
+@rule(*_MOVES, onehot=True, exact=True)
 def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
     target: Callable[..., Tensor] = op_target(op_name(site.node.target))
 
@@ -84,7 +84,7 @@ def _split(site: Site, x: Shared, *args: Any) -> list[Shared]:
     return [replace(x, parts=tuple(parts)) for parts in zip(*pieces, strict=True)]
 
 
-@rule("getitem")
+@rule("getitem", exact=True)
 def _getitem(site: Site, values: Sequence[Any], index: int) -> Any:
     return operator.getitem(values, index)
 
@@ -108,7 +108,7 @@ def _stack(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
     return stack(_alike(site, values), dim)
 
 
-@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"))
+@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"), exact=True)
 def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
     """Between real, integer and bit: lifting is local; a truth value of an integer is a comparison with 0."""
     source = site.node.args[0]
@@ -116,7 +116,7 @@ def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
     if site.type.kind is kind or (kind is Kind.BOOL and site.type.kind is Kind.INT):
         return x
     if site.type.kind is Kind.REAL:
-        return site.as_real(x)
+        return x  # exact: a rule that needs fraction bits gets them
     if site.type.kind is Kind.BOOL:
         return _nonzero(site, x)
     if kind is Kind.ONEHOT:

@@ -22,12 +22,12 @@ def _dims(x: Shared, dim: int | Sequence[int] | None) -> tuple[int, ...]:
     return tuple(d % x.ndim for d in ([dim] if isinstance(dim, int) else dim))
 
 
-@rule("aten.sum.dim_IntList", "aten.sum.default")
+@rule("aten.sum.dim_IntList", "aten.sum.default", exact=True)
 def _sum(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: Any) -> Shared:
     return x.sum(_dims(x, dim), keepdim)
 
 
-@rule("aten.cumsum.default")
+@rule("aten.cumsum.default", exact=True)
 def _cumsum(site: Site, x: Shared, dim: int, **_: Any) -> Shared:
     return x.local(lambda t: x.ring.reduce(t.cumsum(dim, dtype=t.dtype)))
 

@@ -25,24 +25,26 @@ class Rule:
     """An op on shares: `body(site, *args, **kwargs)` returns a value or a step.
 
     Secret operands come as `Shared`, weights as `Shared` or (public weights) as float tensors, constants as tensors and
-    numbers. With `onehot`, secret integers that travel as one-hot rows come as such rows; else as integers.
+    numbers. With `onehot`, secret integers that travel as one-hot rows come as such rows; else as integers. With
+    `exact`, bits and integers that were converted to reals come without fraction bits: products with them are exact.
     """
 
     body: RuleBody
     onehot: bool = False
+    exact: bool = False
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str, onehot: bool = False) -> Callable[[RuleBody], RuleBody]:
+def rule(*names: str, onehot: bool = False, exact: bool = False) -> Callable[[RuleBody], RuleBody]:
     """Register the secure rule of the named ops."""
 
     def register(body: RuleBody) -> RuleBody:
         for name in names:
             if name in RULES:
                 raise ValueError(f"{name} has two rules")
-            RULES[name] = Rule(body, onehot)
+            RULES[name] = Rule(body, onehot, exact)
         return body
 
     return register
