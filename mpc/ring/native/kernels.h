@@ -12,7 +12,7 @@ namespace hush {
 struct Gemm {
     int64_t m, n, k;
     const void *a0, *a1;
-    int64_t a0_row, a0_col, a1_row, a1_col;
+    int64_t a_row, a_col;
     const void *b0, *b1;
     const int64_t *row, *col;
     void *c;

@@ -92,8 +92,8 @@ void run(const hush::Kernels &kernels, int width, const std::vector<Gemm> &batch
             const int64_t from = side * (job % slices) / slices, to = side * (job % slices + 1) / slices;
             if (by_rows) {
                 g.m = to - from;
-                g.a0 = static_cast<const char *>(g.a0) + from * g.a0_row * size;
-                if (g.a1) g.a1 = static_cast<const char *>(g.a1) + from * g.a1_row * size;
+                g.a0 = static_cast<const char *>(g.a0) + from * g.a_row * size;
+                if (g.a1) g.a1 = static_cast<const char *>(g.a1) + from * g.a_row * size;
                 g.c = static_cast<char *>(g.c) + from * g.c_row * size;
             } else {
                 g.n = to - from;
@@ -152,8 +152,8 @@ class Kernels {
         std::vector<Gemm> batch;
         for (int64_t i = 0; i < items; ++i) {
             batch.push_back({m, n, k, at(x0, i * x0.stride(0)), at(x1, i * x0.stride(0)), x0.stride(1), x0.stride(2),
-                             x0.stride(1), x0.stride(2), at(y0, i * y0.stride(0)), at(y1, i * y0.stride(0)), row.data(),
-                             col.data(), const_cast<char *>(at(out, i * m * n)), n, nullptr});
+                             at(y0, i * y0.stride(0)), at(y1, i * y0.stride(0)), row.data(), col.data(),
+                             const_cast<char *>(at(out, i * m * n)), n, nullptr});
         }
         run(*table_, width, batch, threads);
     }
@@ -186,7 +186,7 @@ class Kernels {
         for (int64_t item = 0; item < images * groups; ++item) {
             const int64_t image = item / groups, group = item % groups, w = group * m * k;
             const int64_t x = image * x0.stride(0) + group * inputs * x0.stride(1);
-            batch.push_back({m, n, k, at(w0, w), at(w1, w), k, 1, k, 1, at(x0, x), at(x1, x), row.data(), col.data(),
+            batch.push_back({m, n, k, at(w0, w), at(w1, w), k, 1, at(x0, x), at(x1, x), row.data(), col.data(),
                              const_cast<char *>(at(out, item * m * n)), n, nullptr});
         }
         run(*table_, width, batch, threads);
