@@ -71,7 +71,7 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     call = (tuple(args), _settle(module, kwargs))
     with _evaluating(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exported = torch.export.export(module, call[0], dict(call[1]), strict=False).run_decompositions({})
+        exported = _export(module, call)
         structure = describe(
             exported.call_spec.out_spec.unflatten(range(exported.call_spec.out_spec.num_leaves)), itertools.count()
         )
@@ -81,6 +81,20 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     replaced = _inputs(exported, draft, leaves, public)
     _body(exported, draft, replaced)
     return draft
+
+
+def _export(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram:
+    try:
+        exported = torch.export.export(module, tuple(call[0]), dict(call[1]), strict=False)
+        canonical: torch.export.ExportedProgram = exported.run_decompositions({})
+        return canonical
+    except Exception as error:  # export fails in as many ways as models are written
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsupportedOp(
+            f"torch.export cannot capture {type(module).__name__} on this call: {reason}\n"
+            "  ways out: no branches on values of tensors in forward, arguments as forward takes them, results that "
+            "are tensors in tuples, lists, dicts or model outputs"
+        ) from error
 
 
 def _settle(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -31,7 +32,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """Type of a value: |value| <= bound (for ONEHOT: value < bound). `proven`: the bound follows from the op.
+    """Type of a value: |value| <= bound (ONEHOT: value < bound). `proven`: it follows from the op, or is infinite.
 
     `floor` is a calibrated lower bound of |value|, for the operands of roots, logarithms and divisions.
     """
@@ -51,7 +52,8 @@ class Type:
         text = f"{self.visibility.name.lower()} {self.kind} {shape}"
         if self.visibility is Visibility.PUBLIC:
             return text
-        return f"{text} |x|<={self.bound:g}{'' if self.proven else '*'} 2^{self.ring} f={self.frac}"
+        limit = "" if self.bound == math.inf else f"|x|<={self.bound:g}{'' if self.proven else '*'} "
+        return f"{text} {limit}2^{self.ring} f={self.frac}"
 
 
 def type_of(node: fx.Node) -> Type:

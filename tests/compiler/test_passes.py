@@ -198,6 +198,7 @@ def test_calibrated_bounds_are_powers_of_two_and_marked() -> None:
     program = compiled(Attention(), (_randn(1, 5, 12),))
     marked = [line for line in listing(program).splitlines() if "*" in line]
     leaks = leakage(program)
+    assert not set(leaks) & {w.name for w in program.weight_specs}
     assert len(marked) == len(leaks) > 5
     for bound in leaks.values():
         assert torch.frexp(torch.tensor(bound))[0] == 0.5

@@ -200,6 +200,17 @@ def test_an_op_without_a_rule_names_op_module_and_line() -> None:
         assert word in message
 
 
+def test_what_export_cannot_capture_is_one_clear_error() -> None:
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(UnsupportedOp, match=r"Branch.*\n.*ways out"):
+        compile_module(Branch(), (X,))
+    with pytest.raises(UnsupportedOp, match="Sequential"):
+        compile_module(_mlp(), (torch.zeros(2, 5),))
+
+
 def test_the_same_op_of_a_public_argument_needs_no_rule() -> None:
     program = compile_module(Outer(), (X,), public=("x",))
     assert largest_error(program.decode_outputs([]), Outer()(X)) == 0

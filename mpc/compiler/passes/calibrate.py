@@ -33,6 +33,18 @@ DIVIDES = tuple(
 """Ops that need to know how small a magnitude gets."""
 _LEAST = 2.0**-6
 
+_CALIBRATED_RESULTS = (
+    "hush.affine",
+    "hush.matmul",
+    "hush.rms_norm",
+    *(
+        f"aten.{op}.default"
+        for op in ("embedding", "layer_norm", "group_norm", "instance_norm", "conv1d", "conv2d", "transpose", "einsum")
+    ),
+    "aten.transpose.int",
+)
+"""Ops whose rules ask nothing about the size of their weights."""
+
 
 @dataclass(slots=True)
 class Seen:
@@ -136,8 +148,8 @@ def _floor(shown: Seen, frac: int) -> float:
 def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
     if node.op == "placeholder":
         return _input_bound(draft, node, kind, shown, typing)
-    if who is Visibility.WEIGHT:  # a weight's largest entry must not be in the program: only its power of two is
-        return power_of_two(shown.most), False
+    if who is Visibility.WEIGHT:
+        return _weight_bound(node, shown)
     if node.op == "get_attr":
         return shown.most, True
     derived = proven_bound(node)
@@ -145,6 +157,13 @@ def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen
     if derived is not None and (kind is not Kind.REAL or derived <= calibrated):
         return derived, True
     return calibrated, False
+
+
+def _weight_bound(node: fx.Node, shown: Seen) -> tuple[float, bool]:
+    """A weight's largest entry must not be in the program. Only where a rule needs a bound is its power of two."""
+    if all(is_op(user, *_CALIBRATED_RESULTS) or user.op == "output" for user in node.users):
+        return math.inf, True
+    return power_of_two(shown.most), False
 
 
 def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
