@@ -235,7 +235,7 @@ class Service:
                 raise PartyError(party, AbortReason.DIGEST, "the provider gave it another program or name")
 
     def _copies(self, party: int, deployment: bytes) -> pb.Copies:
-        request = pb.Compare(deployment=deployment).SerializeToString()
+        request = pb.Compare(deployment=deployment, party=self._index).SerializeToString()
         with closing(self._channel(party)) as channel:
             call: Any = channel.unary_unary(f"/{SERVICE}/Compare")
             try:
@@ -245,8 +245,12 @@ class Service:
 
     def _compare(self, request: bytes, caller: tls.Peer) -> bytes:
         self._only_party(caller, (self._index + 1) % 3, (self._index - 1) % 3)
-        deployment = pb.Compare.FromString(request).deployment
-        return self._store.copies(deployment, self._limits.deadline_s).SerializeToString()
+        asked = pb.Compare.FromString(request)
+        named = asked.party if caller.role is None else caller.role.party
+        if asked.party != named or asked.party not in ((self._index + 1) % 3, (self._index - 1) % 3):
+            raise PartyError(None, AbortReason.MALFORMED, "copies are shown to the other two parties alone")
+        held = self._store.copies(asked.deployment, self._limits.deadline_s)
+        return shares.common_copies(held, self._index, asked.party).SerializeToString()
 
     def _remove(self, request: bytes, caller: tls.Peer) -> bytes:
         return pb.Removed(found=self._store.remove(pb.Remove.FromString(request).model)).SerializeToString()

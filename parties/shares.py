@@ -165,6 +165,20 @@ def copies(party: int, program: Program, header: Deploy, frames: Sequence[Buffer
     return Copies(own=sides[0].digest(), next=sides[1].digest(), common=common.digest())
 
 
+def common_copies(held: Copies, party: int, asker: int) -> Copies:
+    """What another party may see of a party's copies: the hash of the one component that both hold.
+
+    Component 2 is the weights less two keystreams that party 0 can make: its hash would let that party try guesses.
+    """
+    theirs, (own, following) = _components(asker), _components(party)
+    shown = Copies(common=held.common)
+    if own in theirs:
+        shown.own = held.own
+    if following in theirs:
+        shown.next = held.next
+    return shown
+
+
 # ---------------------------------------------------------------------- bytes
 def raw(tensor: Tensor) -> memoryview:
     """A tensor's bytes, little-endian and row-major, without a copy where it is contiguous."""

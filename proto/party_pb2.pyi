@@ -150,10 +150,12 @@ class Removed(_message.Message):
     def __init__(self, found: bool = ...) -> None: ...
 
 class Compare(_message.Message):
-    __slots__ = ("deployment",)
+    __slots__ = ("deployment", "party")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    PARTY_FIELD_NUMBER: _ClassVar[int]
     deployment: bytes
-    def __init__(self, deployment: _Optional[bytes] = ...) -> None: ...
+    party: int
+    def __init__(self, deployment: _Optional[bytes] = ..., party: _Optional[int] = ...) -> None: ...
 
 class Copies(_message.Message):
     __slots__ = ("own", "next", "common")
