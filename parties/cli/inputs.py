@@ -34,8 +34,12 @@ def read(path: Path) -> dict[str | int, Tensor]:
 
 def read_call(path: Path, module: nn.Module) -> tuple[Any, ...]:
     """A module's positional arguments from a file, real numbers as float32."""
-    names = [n for n, p in inspect.signature(module.forward).parameters.items() if p.kind in _POSITIONAL]
-    return arrange(read(path), names, path)
+    return arrange(read(path), parameters(module), path)
+
+
+def parameters(module: nn.Module) -> list[str]:
+    """Names of a module's positional parameters."""
+    return [n for n, p in inspect.signature(module.forward).parameters.items() if p.kind in _POSITIONAL]
 
 
 def arrange(values: Mapping[str | int, Tensor], names: list[str], path: Path) -> tuple[Any, ...]:

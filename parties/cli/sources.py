@@ -14,12 +14,13 @@ from torch import nn
 from hush import api
 from hush.models import registry
 from hush.models.checkpoint import Checkpoint
-from hush.models.text import tokenise
+from hush.models.text import excerpt, tokenise
 from hush.mpc.compiler import Program
 from hush.mpc.errors import ModelError, UserError
-from hush.parties.cli.inputs import read_call
+from hush.parties.cli.inputs import arrange, parameters, read_call
 
 HF = "hf:"
+PUBLIC_TEXT = "The quick brown fox jumps over the lazy dog. "
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,24 @@ def _hugging_face(spec: str, seq: int | None, text: str | None, file: Path | Non
     _ = checkpoint.config
     module = _auto_model(folder)
     if file is not None:
-        call = read_call(file, module)
-        return Source(spec, module, call, call, batch=_extents(call, 1, 1)[0], seq=_extents(call, 1, 1)[1])
+        given = read_call(file, module)
+        batch, length = _extents(given, 1, 1)
+        return Source(spec, module, given, given, batch=batch, seq=length)
+    takes = parameters(module)
+    if "input_ids" not in takes:
+        raise UserError(f"{spec} takes no text ({', '.join(takes)}): give its arguments in a file (--input)")
     pad = checkpoint.config.get("pad_token_id") or 0
-    sentence = "The quick brown fox jumps over the lazy dog." if text is None else text
-    ids, mask = tokenise(checkpoint.tokenizer, sentence, seq, pad)
-    example, kept = tokenise(checkpoint.tokenizer, "Public words.", ids.shape[1], pad)
-    return Source(name=spec, module=module, example=(example, kept.long()), call=(ids, mask.long()), seq=ids.shape[1])
+
+    ids, mask = tokenise(checkpoint.tokenizer, PUBLIC_TEXT if text is None else text, seq, pad)
+    length = ids.shape[1]
+    examples = [excerpt(checkpoint.tokenizer, words, length, pad) for words in (PUBLIC_TEXT * length, "Yes.")]
+
+    def call(ids: torch.Tensor, mask: torch.Tensor) -> tuple[Any, ...]:
+        named: dict[str | int, torch.Tensor] = {"input_ids": ids, "attention_mask": mask.long()}
+        return arrange({n: t for n, t in named.items() if n in takes}, takes, folder)
+
+    filled, padded = (call(*example) for example in examples)
+    return Source(spec, module, filled, call(ids, mask), seq=length, calls=[padded])
 
 
 def _auto_model(folder: Path) -> nn.Module:
