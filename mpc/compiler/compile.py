@@ -14,7 +14,7 @@ from hush.mpc.compiler.passes.calibrate import Typing, assign_types, score_bound
 from hush.mpc.compiler.passes.canonical import canonical
 from hush.mpc.compiler.passes.masks import public_masks, secret_masks
 from hush.mpc.compiler.passes.partition import Split, partition
-from hush.mpc.compiler.passes.public import fold_public
+from hush.mpc.compiler.passes.public import fold_public, merge_constants
 from hush.mpc.compiler.passes.recognise import recognise
 from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.rules import rule_for
@@ -79,6 +79,7 @@ def _passes(draft: Draft, typing: Typing) -> list[str]:
         fold_linears(draft),
         fold_norms(draft),
         combine_terms(draft),
+        merge_constants(draft),
         assign_types(draft, typing),
     ]
 

@@ -149,6 +149,23 @@ def test_causal_mask_costs_less_than_none() -> None:
     assert sum(costs[0].bytes_sent) < 0.8 * sum(costs[1].bytes_sent)
 
 
+def test_all_true_masks_vanish_and_equal_ones_are_kept_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self, mask: Tensor) -> None:
+            super().__init__()
+            self.register_buffer("mask", mask, persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.scaled_dot_product_attention(x, x, x, attn_mask=self.mask & True)
+            return F.scaled_dot_product_attention(y, y, y, attn_mask=self.mask & True)
+
+    x = _randn(1, 4, 4)
+    nothing = check(Twice(torch.ones(4, 4, dtype=torch.bool)), (x,), bound=1e-3)
+    assert not nothing.constants
+    assert "aten.add.Tensor" not in _ops(nothing)
+    assert len(check(Twice(torch.ones(4, 4).tril().bool()), (x,), bound=1e-3).constants) == 1
+
+
 def test_grouped_query_attention() -> None:
     class Grouped(nn.Module):
         def forward(self, q: Tensor, kv: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Running compiled programs in tests: under `Fixed` in one process, and on shares in lockstep with the predicted cost."""
+"""Running compiled programs in tests: under `Fixed`, and on shares in lockstep at the predicted cost."""
 
 from __future__ import annotations
 

@@ -79,8 +79,11 @@ def _attention(draft: Draft, node: fx.Node) -> None:
     if node.kwargs.get("enable_gqa") and q_shape[-3] != k_shape[-3]:
         k, v = (_repeat_heads(draft, n, q_shape[-3] // k_shape[-3], node) for n in (k, v))
     turned = call(draft, "aten.transpose.int", k, -2, -1, like=node)
+    shape = {"shape": (*q_shape[:-1], k_shape[-2]), "dtype": q.meta["dtype"]}
     scores = call(draft, "hush.matmul", q, turned, like=node)
+    scores.meta |= shape
     scores = call(draft, "aten.mul.Tensor", scores, scale, like=node)
+    scores.meta |= shape
     if causal:
         mask = draft.constant(torch.ones(q_shape[-2], k_shape[-2], dtype=torch.bool).tril())
         scores = _masked(draft, scores, mask, torch.bool, node)
@@ -94,7 +97,9 @@ def _masked(draft: Draft, scores: fx.Node, mask: fx.Node, dtype: torch.dtype, li
     if dtype == torch.bool:
         zero = draft.constant(torch.zeros(()))
         mask = call(draft, "aten.where.ScalarOther", mask, zero, float("-inf"), like=like)
-    return call(draft, "aten.add.Tensor", scores, mask, like=like)
+    masked = call(draft, "aten.add.Tensor", scores, mask, like=like)
+    masked.meta |= {k: scores.meta[k] for k in ("shape", "dtype")}
+    return masked
 
 
 def _repeat_heads(draft: Draft, x: fx.Node, times: int, like: fx.Node) -> fx.Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -24,6 +25,25 @@ def fold_public(draft: Draft) -> str:
         if not changed:
             drop_dead(draft)
             return f"public subgraphs: {folded} nodes computed, {trivial} made trivial by a constant"
+
+
+def merge_constants(draft: Draft) -> str:
+    """One constant for all that are equal: masks and rotary tables that every layer computed for itself."""
+    first: dict[tuple[torch.dtype, tuple[int, ...], bytes], str] = {}
+    count = 0
+    for node in draft.graph.nodes:
+        if node.op != "get_attr" or draft.owners[str(node.target)] is not Visibility.PUBLIC:
+            continue
+        value = draft.tensors[str(node.target)].detach().contiguous()
+        key = (
+            value.dtype,
+            tuple(value.shape),
+            hashlib.sha256(value.reshape(-1).view(torch.uint8).numpy().tobytes()).digest(),
+        )
+        name = first.setdefault(key, str(node.target))
+        count += name != node.target
+        node.target = name
+    return f"constants: {len(first)} different ones, {count} repetitions merged"
 
 
 def _fold(draft: Draft) -> int:
