@@ -36,11 +36,11 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LinkKeys:
-    """The keys of one pair in one session."""
+    """One end's keys of one pair in one session: the common one, the proof to show, the proof due from the other."""
 
     stream: bytes
-    proof_dialer: bytes
-    proof_acceptor: bytes
+    proof: bytes
+    due: bytes
 
     def randomness(self) -> Stream:
         """The pair's common randomness. Made once per session: a second one would repeat the first."""
@@ -71,17 +71,17 @@ class Agreement:
             public_key=self._private.public_key().public_bytes_raw(),
         )
 
-    def agree(self, theirs: Hello, neighbour: int, *, dialer: bool) -> LinkKeys:
+    def agree(self, theirs: Hello, neighbour: int) -> LinkKeys:
         """The pair's keys from the other end's hello. PartyError names the first term that differs."""
         _check(self._terms, theirs, neighbour)
         try:
             secret = self._private.exchange(X25519PublicKey.from_public_bytes(theirs.public_key))
         except ValueError:
             raise PartyError(neighbour, AbortReason.MALFORMED, "not a public key") from None
-        own = self.hello()
-        first, second = (own, theirs) if dialer else (theirs, own)
-        context = _context(self._terms, first, second)
-        return LinkKeys(*(_derive(secret, self._terms.session, p, context) for p in (b"stream", b"dial", b"accept")))
+        own, first = self.hello(), neighbour == (self._party + 1) % 3
+        context = _context(self._terms, *((own, theirs) if first else (theirs, own)))
+        names = (b"stream", b"first", b"second") if first else (b"stream", b"second", b"first")
+        return LinkKeys(*(_derive(secret, self._terms.session, name, context) for name in names))
 
 
 def _check(terms: Terms, theirs: Hello, neighbour: int) -> None:
@@ -97,9 +97,9 @@ def _check(terms: Terms, theirs: Hello, neighbour: int) -> None:
         raise PartyError(neighbour, AbortReason.MALFORMED, "it serves another client under this session's name")
 
 
-def _context(terms: Terms, dialer: Hello, acceptor: Hello) -> bytes:
-    """Both ends and everything agreed, each item with its length, hashed."""
-    ends = [part for h in (dialer, acceptor) for part in (bytes([h.party]), h.certificate, h.public_key)]
+def _context(terms: Terms, first: Hello, second: Hello) -> bytes:
+    """Both ends (party i, then i+1) and everything agreed, each item with its length, hashed."""
+    ends = [part for h in (first, second) for part in (bytes([h.party]), h.certificate, h.public_key)]
     digest = hashlib.sha256(b"hush link 1")
     for item in (*ends, terms.session, terms.roster, terms.program, terms.deployment, terms.client):
         digest.update(len(item).to_bytes(4, "big") + item)

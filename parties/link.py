@@ -1,15 +1,20 @@
-"""A session's links: party i dials party i+1, keys are agreed inside the stream, and both make one `Transport`.
+"""A session's links: keys are agreed between each pair of parties, and both links make one `Transport`.
 
-One bidirectional gRPC stream per pair and session. A party that keeps others waiting is not always to blame (it may
-wait for the third), so whoever fails tells both neighbours whom it blames, and that word travels on.
+A pair of parties has one gRPC stream in each direction: each calls the other and receives what that one serves.
+Measured against one bidirectional stream (three processes, loopback, small messages): half the processor time a round,
+because gRPC's Python client needs a thread of its own to send, and a server does not. Each end sees the other's
+certificate, too.
+
+A party that keeps others waiting is not always to blame (it may wait for the third), so whoever fails tells both
+neighbours whom it blames, and that word travels on.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -17,7 +22,7 @@ from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import Stream
 from hush.mpc.transport import Buffer, Neighbour
 from hush.parties.keys import Agreement, Terms, proven
-from hush.parties.status import CANNOT_CONNECT, party_error
+from hush.parties.status import error_from_call, party_error
 from hush.parties.wire import Tag, Wire
 from hush.proto.party_pb2 import Confirm, Hello
 
@@ -48,6 +53,11 @@ class LinkTransport:
         for wire in self._wires.values():
             wire.close(error)
 
+    @property
+    def failure(self) -> PartyError | None:
+        """The first link's failure, or the other's; None while both are well."""
+        return next((w.failure for w in self._wires.values() if w.failure is not None), None)
+
     def watch(self, notify: Callable[[PartyError], None]) -> None:
         """Call back when either link fails."""
         for wire in self._wires.values():
@@ -61,43 +71,58 @@ class LinkTransport:
 
 @dataclass(slots=True, repr=False)
 class Arrival:
-    """A link that the previous party has dialled, before its session claims it."""
+    """A neighbour that has called to receive what this party will send it in a session."""
 
-    wire: Wire
     hello: Hello
-    claimed: threading.Event
+    deadline: float
+    wire: Wire | None = None
+    claimed: threading.Event = field(default_factory=threading.Event)
 
 
 class Lobby:
-    """Where dialled links wait for their sessions, and sessions for their links."""
+    """Where neighbours that have called wait for their sessions, and sessions for their neighbours."""
 
     def __init__(self, capacity: int) -> None:
-        self._capacity, self._arrivals = capacity, dict[bytes, Arrival]()
+        self._capacity, self._arrivals = capacity, dict[tuple[bytes, int], Arrival]()
         self._changed = threading.Condition()
 
-    def offer(self, arrival: Arrival) -> None:
-        """Wait until a session claims a link that has arrived; PartyError if none does within the deadline."""
-        session, peer = arrival.hello.session, arrival.wire.peer
-        with self._changed:
-            if session in self._arrivals or len(self._arrivals) >= self._capacity:
-                raise PartyError(peer, AbortReason.LIMIT, "too many links wait for their sessions")
-            self._arrivals[session] = arrival
-            self._changed.notify_all()
-        if not arrival.claimed.wait(arrival.wire.deadline):
-            with self._changed:
-                self._arrivals.pop(session, None)
-            raise PartyError(None, AbortReason.DEADLINE, "no client opened this session here")
+    def serve(self, arrival: Arrival, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """What a neighbour that has called receives, once a session claims it. PartyError if none does within the
+        deadline. If the neighbour hangs up, the link is closed."""
+        context.add_callback(arrival.claimed.set)
+        wire = self._offer(arrival)
+        if not context.add_callback(wire.close):
+            wire.close()
+        yield from wire.outgoing()
 
-    def claim(self, session: bytes, neighbour: int, deadline: float, stop: Callable[[], PartyError | None]) -> Arrival:
-        """The link of a session that the previous party dials; PartyError if it does not within the deadline, or as
-        soon as `stop` gives one (`wake` makes it look)."""
+    def _offer(self, arrival: Arrival) -> Wire:
+        key = (arrival.hello.session, arrival.hello.party)
         with self._changed:
-            self._changed.wait_for(lambda: session in self._arrivals or stop() is not None, deadline)
-            arrival = self._arrivals.pop(session, None)
-        if arrival is None:
-            raise stop() or party_error(neighbour, AbortReason.DEADLINE, "it did not open its link")
+            if key in self._arrivals or len(self._arrivals) >= self._capacity:
+                raise PartyError(arrival.hello.party, AbortReason.LIMIT, "too many links wait for their sessions")
+            self._arrivals[key] = arrival
+            self._changed.notify_all()
+        arrival.claimed.wait(arrival.deadline)
+        with self._changed:
+            if self._arrivals.get(key) is arrival:
+                del self._arrivals[key]
+        if arrival.wire is None:
+            raise PartyError(None, AbortReason.DEADLINE, "no client opened this session here")
+        return arrival.wire
+
+    def claim(self, session: bytes, wire: Wire, stop: Callable[[], PartyError | None]) -> Hello:
+        """The hello of the wire's peer, which is served from the wire from now on. PartyError if it does not call
+        within the deadline, or as soon as `stop` gives one (`wake` makes it look)."""
+        assert wire.peer is not None
+        key = (session, wire.peer)
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._arrivals or stop() is not None, wire.deadline)
+            arrival = self._arrivals.pop(key, None)
+            if arrival is None:
+                raise stop() or party_error(wire.peer, AbortReason.DEADLINE, "it did not open its link")
+            arrival.wire = wire
         arrival.claimed.set()
-        return arrival
+        return arrival.hello
 
     def wake(self) -> None:
         """Something has failed that a claim may wait for in vain."""
@@ -105,27 +130,22 @@ class Lobby:
             self._changed.notify_all()
 
 
-def dial(channel: grpc.Channel, neighbour: int, address: str, deadline: float) -> Wire:
-    """A wire to the next party. Fails fast if nobody listens there."""
-
-    def broken(failure: grpc.RpcError) -> PartyError:
-        return _broken(failure, neighbour, address)
-
-    wire = Wire(neighbour, deadline, broken)
-    call: Any = channel.stream_stream(METHOD)(cast(Any, wire.outgoing()))
+def dial(channel: grpc.Channel, neighbour: int, address: str, hello: Hello, deadline: float) -> Wire:
+    """A wire to a neighbour: what it sends comes by this call, what is sent it fetches by its own. Fails fast if nobody
+    listens there."""
+    wire = Wire(neighbour, deadline, lambda failure: _broken(failure, neighbour, address))
+    method: Any = channel.unary_stream(METHOD)
+    call = method(hello.SerializeToString())
     wire.attach(call, call.cancel)
     return wire
 
 
 def _broken(failure: grpc.RpcError, neighbour: int, address: str) -> PartyError:
-    """What a broken stream means. gRPC's own text is passed on only in the one case that a person can mend."""
-    code = failure.code() if isinstance(failure, grpc.Call) else None
-    text = (failure.details() or "") if isinstance(failure, grpc.Call) else ""
-    if code is grpc.StatusCode.UNAVAILABLE and CANNOT_CONNECT in text.lower():
-        return party_error(neighbour, AbortReason.UNREACHABLE, address)
-    if code is grpc.StatusCode.PERMISSION_DENIED:
+    """What a broken stream means: what the neighbour said of it, or that it cannot be reached, or is gone."""
+    error = error_from_call(failure, neighbour, address)
+    if isinstance(failure, grpc.Call) and failure.code() is grpc.StatusCode.PERMISSION_DENIED:
         return PartyError(neighbour, AbortReason.DISCONNECTED, "it refused this party's certificate")
-    return PartyError(neighbour, AbortReason.DISCONNECTED)
+    return error
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -137,27 +157,32 @@ class Joined:
     with_prev: Stream
 
 
-def join(party: int, fingerprint: bytes, terms: Terms, to_next: Wire, arrival: Callable[[], Arrival]) -> Joined:
-    """Agree with both neighbours. No party waits for one that waits for it: all send before they wait."""
-    ahead, behind = Agreement(party, fingerprint, terms), Agreement(party, fingerprint, terms)
-    to_next.post(Tag.HELLO, ahead.hello())
-    prev = arrival()
-    transport = LinkTransport(party, to_next, prev.wire)
+Dial = Callable[[int, Hello], Wire]
+Claim = Callable[[Wire, Callable[[], PartyError | None]], Hello]
+
+
+def join(party: int, fingerprint: bytes, terms: Terms, dial: Dial, claim: Claim, wake: Callable[[], None]) -> Joined:
+    """Call both neighbours, be called by both, agree on keys. No party waits for one that waits for it: all call first.
+
+    `dial` calls a neighbour, `claim` waits until the peer of a wire has called, unless a failure stops it.
+    """
+    sides = ((party + 1) % 3, (party - 1) % 3)
+    agreements = [Agreement(party, fingerprint, terms) for _ in sides]
+    wires = [dial(peer, a.hello()) for peer, a in zip(sides, agreements, strict=True)]
+    transport = LinkTransport(party, *wires)
+    for wire in wires:
+        wire.watch(lambda error: wake())
     try:
-        prev.wire.post(Tag.HELLO, behind.hello())
-        with_prev = behind.agree(prev.hello, (party - 1) % 3, dialer=False)
-        prev.wire.post(Tag.CONFIRM, Confirm(proof=with_prev.proof_acceptor))
-        with_next = ahead.agree(to_next.take(Tag.HELLO, Hello), (party + 1) % 3, dialer=True)
-        to_next.post(Tag.CONFIRM, Confirm(proof=with_next.proof_dialer))
-        _verify(to_next, with_next.proof_acceptor)
-        _verify(prev.wire, with_prev.proof_dialer)
+        keys = [
+            a.agree(claim(wire, lambda: transport.failure), peer)
+            for peer, wire, a in zip(sides, wires, agreements, strict=True)
+        ]
+        for wire, own in zip(wires, keys, strict=True):
+            wire.post(Tag.CONFIRM, Confirm(proof=own.proof))
+        for peer, wire, own in zip(sides, wires, keys, strict=True):
+            proven(wire.take(Tag.CONFIRM, Confirm).proof, own.due, peer)
     except PartyError as error:
         transport.abort(error)
         transport.join()
         raise
-    return Joined(transport, with_next.randomness(), with_prev.randomness())
-
-
-def _verify(wire: Wire, due: bytes) -> None:
-    assert wire.peer is not None
-    proven(wire.take(Tag.CONFIRM, Confirm).proof, due, wire.peer)
+    return Joined(transport, keys[0].randomness(), keys[1].randomness())

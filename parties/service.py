@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import grpc
@@ -36,7 +36,7 @@ class Service:
         self._config, self._identity, self._store = config, identity, store
         self._index, self._limits = config.index, config.limits
         self._roster = config.roster()
-        self._lobby = Lobby(config.limits.max_sessions)
+        self._lobby = Lobby(2 * config.limits.max_sessions)
         self._sessions = set[bytes]()
         self._deploying = threading.BoundedSemaphore(1)
         self._lock = threading.Lock()
@@ -44,7 +44,6 @@ class Service:
     def handler(self) -> grpc.GenericRpcHandler:
         """All methods, raw bytes in and out."""
         streams = {
-            "Link": self._wrap(self._link, "party"),
             "Session": self._wrap(self._session, "client"),
             "Deploy": self._wrap(self._deploy, "provider"),
         }
@@ -55,6 +54,7 @@ class Service:
         }
         methods: dict[str, Any] = {n: grpc.stream_stream_rpc_method_handler(h) for n, h in streams.items()}
         methods |= {n: grpc.unary_unary_rpc_method_handler(h) for n, h in unary.items()}
+        methods["Link"] = grpc.unary_stream_rpc_method_handler(self._wrap(self._link, "party"))
         methods["Program"] = grpc.unary_stream_rpc_method_handler(self._wrap(self._program, *certs.KINDS))
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -119,8 +119,9 @@ class Service:
 
     def _serve(self, client: Wire, caller: tls.Peer) -> None:
         terms, deployment = self._admit(client.take(Tag.OPEN, pb.Open), caller)
-        with self._seat(terms.session), closing(self._channel((self._index + 1) % 3)) as channel:
-            serve(self._place(channel), client, terms, deployment)
+        with self._seat(terms.session), ExitStack() as stack:
+            channels = {n: stack.enter_context(closing(self._channel(n, streams=True))) for n in self._neighbours}
+            serve(self._place(channels), client, terms, deployment)
 
     def _admit(self, opened: pb.Open, caller: tls.Peer) -> tuple[Terms, Deployment]:
         if opened.version != VERSION or len(opened.session) != SESSION_BYTES:
@@ -149,13 +150,16 @@ class Service:
             with self._lock:
                 self._sessions.discard(session)
 
-    def _place(self, channel: grpc.Channel) -> Place:
-        nxt, prev, deadline = (self._index + 1) % 3, (self._index - 1) % 3, self._limits.deadline_s
+    def _place(self, channels: Mapping[int, grpc.Channel]) -> Place:
+        def call(neighbour: int, hello: pb.Hello) -> Wire:
+            address = self._config.parties[neighbour]
+            return dial(channels[neighbour], neighbour, address, hello, self._limits.deadline_s)
+
         return Place(
             party=self._index,
             fingerprint=self._fingerprint,
-            dial=lambda: dial(channel, nxt, self._config.parties[nxt], deadline),
-            claim=lambda session, stop: self._lobby.claim(session, prev, deadline, stop),
+            dial=call,
+            claim=self._lobby.claim,
             wake=self._lobby.wake,
             backend=self._config.backend,
             net=self._config.net,
@@ -163,32 +167,37 @@ class Service:
         )
 
     @property
+    def _neighbours(self) -> tuple[int, int]:
+        return (self._index + 1) % 3, (self._index - 1) % 3
+
+    @property
     def _fingerprint(self) -> bytes:
         return self._identity.fingerprint if self._identity else b""
 
-    def _channel(self, party: int) -> grpc.Channel:
+    def _channel(self, party: int, *, streams: bool = False) -> grpc.Channel:
         limits = self._limits
         address, limit = self._config.parties[party], limits.max_message_mib * MIB
-        return tls.channel(address, party, self._identity, max_message=limit, deadline=limits.deadline_s)
+        return tls.channel(
+            address, party, self._identity, max_message=limit, deadline=limits.deadline_s, streams=streams
+        )
 
-    def _link(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
-        prev = (self._index - 1) % 3
-        self._only_party(caller, prev)
-        wire = Wire(prev, self._limits.deadline_s)
-        wire.attach(requests, context.cancel)
-        hello = wire.take(Tag.HELLO, pb.Hello)
-        if self._identity is not None and hello.certificate != caller.fingerprint:
-            raise PartyError(prev, AbortReason.MALFORMED, "its hello names another certificate")
-        self._lobby.offer(Arrival(wire, hello, threading.Event()))
-        yield from wire.outgoing()
+    def _link(self, request: bytes, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
+        """Serve a neighbour what this party sends it in a session."""
+        hello = pb.Hello.FromString(request)
+        self._only_neighbour(caller)
+        if hello.party not in self._neighbours or len(hello.session) != SESSION_BYTES:
+            raise PartyError(None, AbortReason.MALFORMED, "a hello of no neighbour")
+        if caller.role is not None and (caller.role.party, caller.fingerprint) != (hello.party, hello.certificate):
+            raise PartyError(hello.party, AbortReason.MALFORMED, "its hello names another certificate")
+        yield from self._lobby.serve(Arrival(hello, self._limits.deadline_s), context)
 
-    def _only_party(self, caller: tls.Peer, *parties: int) -> None:
-        if caller.role is not None and caller.role.party not in parties:
-            raise PartyError(caller.role.party, AbortReason.MALFORMED, "not this party's neighbour on that side")
+    def _only_neighbour(self, caller: tls.Peer) -> None:
+        if caller.role is not None and caller.role.party not in self._neighbours:
+            raise PartyError(caller.role.party, AbortReason.MALFORMED, "a party does not call itself")
 
     # ------------------------------------------------------------------ deployment
     def _deploy(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
-        if not self._deploying.acquire(blocking=False):
+        if not self._deploying.acquire(timeout=self._limits.deadline_s / 4):
             raise PartyError(self._index, AbortReason.LIMIT, "another deployment is under way; try later")
         wire = Wire(None, self._limits.deadline_s)
         wire.attach(requests, context.cancel)
@@ -222,7 +231,7 @@ class Service:
 
     def _verify(self, deployment: Deployment) -> None:
         """Compare each component with its other holder, and what is public with both neighbours."""
-        nxt, prev = (self._index + 1) % 3, (self._index - 1) % 3
+        nxt, prev = self._neighbours
         ahead, behind = self._copies(nxt, deployment.id), self._copies(prev, deployment.id)
         for party, theirs, ours in (
             (nxt, ahead.own, deployment.copies.next),
@@ -244,7 +253,7 @@ class Service:
                 raise error_from_call(failure, party, self._config.parties[party]) from None
 
     def _compare(self, request: bytes, caller: tls.Peer) -> bytes:
-        self._only_party(caller, (self._index + 1) % 3, (self._index - 1) % 3)
+        self._only_neighbour(caller)
         asked = pb.Compare.FromString(request)
         named = asked.party if caller.role is None else caller.role.party
         if asked.party != named or asked.party not in ((self._index + 1) % 3, (self._index - 1) % 3):

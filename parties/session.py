@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from hush.mpc.errors import AbortReason, PartyError
 from hush.parties.engine import Engine
 from hush.parties.keys import Terms
-from hush.parties.link import Arrival, Joined, join
+from hush.parties.link import Dial, Joined, join
 from hush.parties.logs import LOGGER
 from hush.parties.shaping import shape
 from hush.parties.shares import output_frames
 from hush.parties.store import Deployment
 from hush.parties.wire import Tag, Wire
-from hush.proto.party_pb2 import Answer, Invoke, Opened, Progress
+from hush.proto.party_pb2 import Answer, Hello, Invoke, Opened, Progress
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,8 +27,8 @@ class Place:
 
     party: int
     fingerprint: bytes
-    dial: Callable[[], Wire]
-    claim: Callable[[bytes, Callable[[], PartyError | None]], Arrival]
+    dial: Dial
+    claim: Callable[[bytes, Wire, Callable[[], PartyError | None]], Hello]
     wake: Callable[[], None]
     backend: str | None
     net: str
@@ -70,21 +70,12 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
 
 
 def _join(place: Place, client: Wire, terms: Terms) -> Joined:
-    to_next = place.dial()
-    to_next.watch(lambda error: place.wake())
     client.watch(lambda error: place.wake())
-    try:
-        return join(
-            place.party,
-            place.fingerprint,
-            terms,
-            to_next,
-            lambda: place.claim(terms.session, lambda: to_next.failure or client.failure),
-        )
-    except PartyError as error:
-        to_next.close(error)
-        to_next.join()
-        raise
+
+    def claim(wire: Wire, stop: Callable[[], PartyError | None]) -> Hello:
+        return place.claim(terms.session, wire, lambda: stop() or client.failure)
+
+    return join(place.party, place.fingerprint, terms, place.dial, claim, place.wake)
 
 
 def _gone(error: PartyError) -> PartyError:
@@ -97,8 +88,8 @@ def _wanted(client: Wire, idle: float) -> bool:
     try:
         client.take(Tag.INVOKE, Invoke, idle)
     except PartyError as error:
-        if error.party is None and error.reason is AbortReason.DISCONNECTED:
-            return False
+        if error.party is None and error.reason in (AbortReason.DISCONNECTED, AbortReason.CLOSED):
+            return False  # it hung up here, or a neighbour has seen that it did
         if error.party is None and error.reason is AbortReason.DEADLINE:
             raise PartyError(None, AbortReason.CLOSED, "the session was idle for too long") from None
         raise

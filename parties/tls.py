@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
+import grpc.experimental
 
 from hush.parties import certs
 
@@ -65,10 +66,21 @@ def server_options(max_message: int, deadline: float) -> list[Option]:
 
 
 def channel(
-    address: str, party: int, identity: certs.Identity | None, *, max_message: int, deadline: float
+    address: str,
+    party: int,
+    identity: certs.Identity | None,
+    *,
+    max_message: int,
+    deadline: float,
+    streams: bool = False,
 ) -> grpc.Channel:
-    """A channel to a party. With an identity, TLS both ways and the party's name demanded; without, plain text."""
+    """A channel to a party. With an identity, TLS both ways and the party's name demanded; without, plain text.
+
+    `streams`: whoever reads a stream from the server polls for itself, without a thread in between.
+    """
     options = channel_options(max_message, deadline)
+    if streams:
+        options.append((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1))
     if identity is None:
         return grpc.insecure_channel(address, options)
     credentials = grpc.ssl_channel_credentials(identity.authority, identity.key, identity.certificate)

@@ -1,4 +1,4 @@
-"""One end of a bidirectional gRPC stream: tagged messages in order, a reader thread, deadlines, one first failure.
+"""One end of a bidirectional gRPC stream: tagged messages in order, with deadlines and one first failure.
 
 A message is one tag byte and a body. A frame is bytes of any length, cut into DATA messages of at most `CHUNK` bytes;
 it always begins a message, so a small frame is one message and one copy.
@@ -7,8 +7,6 @@ it always begins a message, so a small frame is one message and one copy.
 from __future__ import annotations
 
 import queue
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, TypeVar
@@ -19,12 +17,11 @@ from google.protobuf.message import DecodeError, Message
 
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.transport import Buffer
-from hush.parties.status import abort_of, error_of, party_error
+from hush.parties.inbox import Inbox
+from hush.parties.status import abort_of, error_of
 from hush.proto.party_pb2 import Abort
 
 CHUNK = 1 << 20
-PENDING_LIMIT = 1 << 30  # bytes received and not yet asked for, above which the reader stops reading
-LINGER = 0.5  # seconds that a last message gets to leave before a stream is torn down
 
 M = TypeVar("M", bound=Message)
 
@@ -48,7 +45,10 @@ class Tag(bytes, Enum):
 
 
 class Wire:
-    """A stream to `peer` (a party's index, None for anybody else). `broken` says what an RPC failure means."""
+    """A stream to `peer` (a party's index, None for anybody else). `broken` says what an RPC failure means.
+
+    Reading, failing and ending are the inbox's: see `Inbox.fail` and `watch`; `join` is `Inbox.stop`.
+    """
 
     def __init__(
         self, peer: int | None, deadline: float, broken: Callable[[grpc.RpcError], PartyError] | None = None
@@ -56,13 +56,8 @@ class Wire:
         self.peer, self.deadline = peer, deadline
         self._broken = broken or (lambda failure: PartyError(peer, AbortReason.DISCONNECTED))
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._arrived, self._taken = 0, 0  # bytes: the first is written by the reader alone, the second by the taker
-        self._failure: PartyError | None = None
-        self._lock = threading.Lock()
-        self._watchers: list[Callable[[PartyError], None]] = []
-        self._cancel: Callable[[], Any] = lambda: None
-        self._reader: threading.Thread | None = None
+        self._inbox = Inbox(peer)
+        self.fail, self.watch, self.join = self._inbox.fail, self._inbox.watch, self._inbox.stop
 
     # ------------------------------------------------------------------ what gRPC sees
     def outgoing(self) -> Iterator[bytes]:
@@ -71,52 +66,28 @@ class Wire:
 
     def attach(self, incoming: Iterator[bytes], cancel: Callable[[], Any]) -> None:
         """Start to read what the other end sends."""
-        self._cancel = cancel
-        self._reader = threading.Thread(target=self._read, args=(incoming,), name=f"hush-wire-{self.peer}", daemon=True)
-        self._reader.start()
+        self._inbox.start(lambda: self._pull(incoming), cancel)
 
-    def _read(self, incoming: Iterator[bytes]) -> None:
-        error = PartyError(self.peer, AbortReason.DISCONNECTED)
+    def _pull(self, incoming: Iterator[bytes]) -> bytes:
+        """The next message; PartyError if there is none, or it is the other end's abort."""
         try:
-            for message in incoming:
-                if message[:1] == Tag.ABORT:
-                    error = error_of(Abort.FromString(message[1:]), self.peer)
-                    break
-                self._arrived += len(message)
-                self._inbox.put(message)
-                while self._arrived - self._taken > PENDING_LIMIT and self._failure is None:
-                    time.sleep(0.001)
+            message = next(incoming)
+            if message[:1] != Tag.ABORT:
+                return message
+            raise error_of(Abort.FromString(message[1:]), self.peer)
+        except PartyError:
+            raise
         except DecodeError:
-            error = PartyError(self.peer, AbortReason.MALFORMED, "an unreadable message")
+            raise PartyError(self.peer, AbortReason.MALFORMED, "an unreadable message") from None
         except grpc.RpcError as failure:
-            error = self._broken(failure)
-        except Exception:  # gRPC's server side raises a bare Exception when the call is cancelled
-            error = PartyError(self.peer, AbortReason.DISCONNECTED)
-        self.fail(error)
+            raise self._broken(failure) from None
+        except Exception:  # the end of the stream; and gRPC's server side raises a bare Exception on cancellation
+            raise PartyError(self.peer, AbortReason.DISCONNECTED) from None
 
-    # ------------------------------------------------------------------ failure
     @property
     def failure(self) -> PartyError | None:
         """The first failure, None while the wire is well."""
-        return self._failure
-
-    def fail(self, error: PartyError) -> None:
-        """Note a failure, the first one only; whoever waits for a message gets it, after the messages before it."""
-        with self._lock:
-            if self._failure is not None:
-                return
-            self._failure, watchers = error, self._watchers
-        self._inbox.put(None)
-        for notify in watchers:
-            notify(error)
-
-    def watch(self, notify: Callable[[PartyError], None]) -> None:
-        """Call back as soon as the wire fails, once, perhaps from another thread."""
-        with self._lock:
-            self._watchers = [*self._watchers, notify]
-            failed = self._failure
-        if failed is not None:
-            notify(failed)
+        return self._inbox.failure
 
     # ------------------------------------------------------------------ messages
     def post(self, tag: Tag, message: Message) -> None:
@@ -125,8 +96,8 @@ class Wire:
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Queue one frame; raises the wire's failure if it has one."""
-        if self._failure is not None:
-            raise self._failure
+        if self._inbox.failure is not None:
+            raise self._inbox.failure
         for message in chunks(buffers):
             self._outbox.put(message)
 
@@ -173,29 +144,15 @@ class Wire:
         return memoryview(message)[1:]
 
     def _message(self, timeout: float | None) -> bytes:
-        try:
-            message = self._inbox.get(timeout=self.deadline if timeout is None else timeout)
-        except queue.Empty:
-            raise party_error(self.peer, AbortReason.DEADLINE) from None
-        if message is None:
-            self._inbox.put(None)
-            raise self._failure or PartyError(self.peer, AbortReason.DISCONNECTED)
-        self._taken += len(message)
-        return message
+        return self._inbox.get(self.deadline if timeout is None else timeout)
 
     # ------------------------------------------------------------------ end
     def close(self, error: PartyError | None = None) -> None:
         """Hang up, telling the other end why if there is an error. Does not wait: `join` does."""
-        if error is not None and self._failure is None:
+        if error is not None and self._inbox.failure is None:
             self.post(Tag.ABORT, abort_of(error))
         self._outbox.put(None)
         self.fail(error or PartyError(self.peer, AbortReason.CLOSED))
-
-    def join(self) -> None:
-        """Give the last message time to leave and the other end to hang up too, then tear the stream down."""
-        if self._reader is not None and self._reader is not threading.current_thread():
-            self._reader.join(LINGER)
-        self._cancel()
 
 
 def frame_bytes(buffers: Sequence[Buffer]) -> memoryview:

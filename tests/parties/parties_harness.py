@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -15,7 +14,7 @@ import grpc
 from hush.parties import certs, config, tls
 from hush.parties.keys import Terms
 from hush.parties.link import Arrival, Joined, Lobby, dial, join
-from hush.parties.wire import Tag, Wire
+from hush.parties.wire import Wire
 from hush.proto.party_pb2 import Hello
 
 MESSAGE = 8 << 20
@@ -51,31 +50,35 @@ class LinkEnd:
         self.identity, self.lobby = cfg.identity(), Lobby(4)
         self._pool = ThreadPoolExecutor(8)
         self.server = grpc.server(self._pool, options=tls.server_options(MESSAGE, deadline))
-        method = grpc.stream_stream_rpc_method_handler(self._link)
+        method = grpc.unary_stream_rpc_method_handler(self._link)
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("hush.Party", {"Link": method}),))
         tls.listen(self.server, cfg.address, self.identity)
         self.server.start()
-        nxt = (self.index + 1) % 3
-        self.channel = tls.channel(cfg.parties[nxt], nxt, self.identity, max_message=MESSAGE, deadline=deadline)
+        self.channels = {n: self._channel(n) for n in range(3)}
 
-    def _link(self, requests: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+    def _channel(self, party: int) -> grpc.Channel:
+        address = self.config.parties[party]
+        return tls.channel(address, party, self.identity, max_message=MESSAGE, deadline=self.deadline, streams=True)
+
+    def _link(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         tls.require(context, self.identity is not None, "party")
-        wire = Wire((self.index - 1) % 3, self.deadline)
-        wire.attach(requests, context.cancel)
-        self.lobby.offer(Arrival(wire, wire.take(Tag.HELLO, Hello), threading.Event()))
-        yield from wire.outgoing()
+        yield from self.lobby.serve(Arrival(Hello.FromString(request), self.deadline), context)
 
     def join(self, agreed: Terms) -> Joined:
         """This party's side of a session."""
-        nxt = (self.index + 1) % 3
-        wire = dial(self.channel, nxt, self.config.parties[nxt], self.deadline)
+
+        def call(neighbour: int, hello: Hello) -> Wire:
+            return dial(self.channels[neighbour], neighbour, self.config.parties[neighbour], hello, self.deadline)
+
+        def claim(wire: Wire, stop: Any) -> Hello:
+            return self.lobby.claim(agreed.session, wire, stop)
+
         fingerprint = self.identity.fingerprint if self.identity else b""
-        prev = (self.index - 1) % 3
-        claim = lambda: self.lobby.claim(agreed.session, prev, self.deadline, lambda: wire.failure)  # noqa: E731
-        return join(self.index, fingerprint, agreed, wire, claim)
+        return join(self.index, fingerprint, agreed, call, claim, self.lobby.wake)
 
     def stop(self) -> None:
-        self.channel.close()
+        for channel in self.channels.values():
+            channel.close()
         self.server.stop(0).wait()
         self._pool.shutdown(wait=False)
 

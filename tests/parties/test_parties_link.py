@@ -18,7 +18,7 @@ from hush.parties import certs, config, tls
 from hush.parties.link import Joined, dial
 from hush.parties.shaping import NETS, Net, Shaped, shape
 from hush.parties.wire import CHUNK, Tag, chunks
-from hush.proto.party_pb2 import Hello
+from hush.proto.party_pb2 import Confirm, Hello
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,13 @@ def joined(ends: list[LinkEnd], request: pytest.FixtureRequest) -> Iterator[list
     made = at_once(*(lambda e=e: e.join(agreed) for e in ends))
     assert all(isinstance(j, Joined) for j in made), made
     yield made
+    hang_up(made)
+
+
+def hang_up(made: list[Joined]) -> None:
     for j in made:
         j.transport.close()
+    for j in made:
         j.transport.join()
 
 
@@ -81,9 +86,7 @@ def test_keys_are_new_in_every_session_even_of_the_same_name(ends: list[LinkEnd]
     for _ in range(2):
         made = at_once(*(lambda e=e: e.join(terms(b"again".ljust(16)))  for e in ends))  # fmt: skip
         drawn.append([tuple(j.with_next.planes(1, 8).flatten().tolist()) for j in made])
-        for j in made:
-            j.transport.close()
-            j.transport.join()
+        hang_up(made)
     assert not set(drawn[0]) & set(drawn[1])
 
 
@@ -133,9 +136,7 @@ def test_silence_ends_at_the_deadline(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(DeadlineExceeded) as caught:
             made[0].transport.receive("next", 8)
         assert caught.value.party == 1
-        for j in made:
-            j.transport.close()
-            j.transport.join()
+        hang_up(made)
 
 
 def test_a_party_that_is_not_there_is_named_with_its_address(tmp_path: Path) -> None:
@@ -151,9 +152,7 @@ def test_unix_sockets_carry_tls_too(tmp_path: Path) -> None:
     with link_ends(folder) as ends:
         made = at_once(*(lambda e=e: e.join(terms()) for e in ends))
         assert run_all([j.transport for j in made]) == run_all(list(memory_trio()))
-        for j in made:
-            j.transport.close()
-            j.transport.join()
+        hang_up(made)
 
 
 @pytest.mark.parametrize("stem", ["client", "stranger"])
@@ -165,10 +164,9 @@ def test_only_this_authoritys_parties_may_open_links(tmp_path: Path, stem: str) 
     name = "party-0" if stem == "stranger" else "client"
     identity = certs.load(root / "ca.pem", root / f"{name}.pem", root / f"{name}.key", name.split("-")[0])
     channel = tls.channel(addresses[1], 1, identity, max_message=1 << 20, deadline=5.0)
-    wire = dial(channel, 1, addresses[1], 5.0)
-    wire.post(Tag.HELLO, Hello())
+    wire = dial(channel, 1, addresses[1], Hello(), 5.0)
     with pytest.raises(PartyError) as caught:
-        wire.take(Tag.HELLO, Hello)
+        wire.take(Tag.CONFIRM, Confirm)
     assert caught.value.party == 1
     assert caught.value.reason in (AbortReason.UNREACHABLE, AbortReason.DISCONNECTED)
     channel.close()
