@@ -38,7 +38,7 @@ SENTENCES = (
     "Photosynthesis turns light, water and carbon dioxide into sugar.",
     "Goalkeepers may handle the ball only inside their penalty area.",
 )
-QUERY = "Who is allowed to see my health data?"
+QUERY = "Is my doctor allowed to tell others about my illness?"
 STAGES = 4 + measure.LOCAL_STAGES
 
 
