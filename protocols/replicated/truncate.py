@@ -31,18 +31,26 @@ def product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
 def narrow_product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
     """Truncation of a product into a ring of k' <= k-f bits.
 
-    1. P0 adds the constant 3 * 2^(f-1) (none if f = 0); every party shifts its z_i right by f and reduces it mod 2^k'.
-    2. Reshare.
+    1. Every party adds to its z_i a share of zero in the product's ring, P0 also the constant 3 * 2^(f-1); it shifts
+       the sum right by f, reduces it mod 2^k' and sends it to the previous party: that is its component of the result.
+       f = 0: `zero.reshare` in the output's ring.
 
     The carries of the dropped bits are 0, 1 or 2, and the constant centres them: the result is round(z/2^f) - 1, 0 or
     + 1 (at most 1.5 units from z/2^f, mean 0), for any quotient that fits k' bits, with no failure at random; exact if
-    f = 0. Views: party i sees x_{i+1}, masked. Leakage: the last unit depends on low bits of z_i, which party i knows.
+    f = 0. Views: party i sees the high bits of a summand that is masked by a key it lacks; uniform. Leakage: the last
+    unit depends on the dropped bits of the masked summands, of which party i knows its own. They are coins: uniform,
+    and independent of the factors given z. (Shifting z_i itself and masking afterwards hides as much from each party,
+    but makes the last unit a function of both factors, which a party that colludes with the client could test.)
     Rounds 1; bits 3k' an element in all.
     """
+    if not widths.shift:
+        return (yield from zero.reshare(party, widths.out.reduce(z), widths.out))
+    summand = zero.zero(party, z.numel(), widths.ring).add_(z.reshape(-1))
     if party.index == 0:
-        z = widths.ring.reduce(z + centring(widths.shift)) if widths.shift else z
-    shifted = widths.out.reduce(widths.ring.shift_right(z, widths.shift))
-    return (yield from zero.reshare(party, shifted, widths.out))
+        summand.add_(centring(widths.shift))
+    shifted = widths.ring.shift_right(widths.ring.reduce(summand), widths.shift)
+    first, second = yield from zero.pass_on(party, widths.out.reduce(shifted), widths.out)
+    return first.reshape(z.shape), second.reshape(z.shape)
 
 
 def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:

@@ -25,8 +25,15 @@ def reshare(party: Party, additive: Tensor, ring: Ring) -> Step[tuple[Tensor, Te
     leakage.
     """
     flat = additive.reshape(-1)
-    own = ring.reduce(flat + zero(party, flat.numel(), ring))
-    awaited = wire.spec(flat.numel(), ring)
-    got = yield Round(to_prev=(wire.pack(party.kernels, own, ring),), from_next=(awaited,))
-    following = wire.unpack(party.kernels, got.from_next[0], flat.numel(), ring)
+    own, following = yield from pass_on(party, ring.reduce(flat + zero(party, flat.numel(), ring)), ring)
     return own.reshape(additive.shape), following.reshape(additive.shape)
+
+
+def pass_on(party: Party, own: Tensor, ring: Ring) -> Step[tuple[Tensor, Tensor]]:
+    """Flat parts (x_i, x_{i+1}) from components x_i [n] that party i has made, masked so that party i-1 may see them.
+
+    1. Party i sends x_i to party i-1. Rounds 1; bits 3k an element in all.
+    """
+    awaited = wire.spec(own.numel(), ring)
+    got = yield Round(to_prev=(wire.pack(party.kernels, own, ring),), from_next=(awaited,))
+    return own, wire.unpack(party.kernels, got.from_next[0], own.numel(), ring)
