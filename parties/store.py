@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from hush.proto.party_pb2 import Copies, Deploy
 
 _MAGIC = b"hush deployment 1\n"
 _SUFFIX = ".deployment"
+_REMEMBERED = 64  # ids of dropped deployments, so that a neighbour does not wait for them
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -51,6 +53,7 @@ class Store:
     def __init__(self, party: int, directory: Path | None, capacity: int) -> None:
         self._party, self._directory, self._capacity = party, directory, capacity
         self._active, self._staged = dict[str, Deployment](), dict[bytes, Deployment]()
+        self._dropped = deque[bytes](maxlen=_REMEMBERED)
         self._changed = threading.Condition()
 
     # ------------------------------------------------------------------ what serves
@@ -88,11 +91,14 @@ class Store:
         return deployment
 
     def copies(self, deployment: bytes, deadline: float) -> Copies:
-        """Hashes of a staged deployment, for a neighbour to compare; waits until it has arrived here."""
+        """Hashes of a staged deployment, for a neighbour to compare; waits until it has arrived here or is dropped."""
         with self._changed:
-            if not self._changed.wait_for(lambda: deployment in self._staged, deadline):
-                raise party_error(self._party, AbortReason.DEADLINE, "the deployment did not arrive")
-            return self._staged[deployment].copies
+            self._changed.wait_for(lambda: deployment in self._staged or deployment in self._dropped, deadline)
+            if deployment in self._staged:
+                return self._staged[deployment].copies
+            if deployment in self._dropped:
+                raise PartyError(self._party, AbortReason.CLOSED, "it has given the deployment up")
+        raise party_error(self._party, AbortReason.DEADLINE, "the deployment did not arrive")
 
     def activate(self, deployment: bytes) -> None:
         """Let a staged deployment serve, in the place of an older one of its name."""
@@ -110,6 +116,8 @@ class Store:
         """Drop a deployment that is still staged; nothing if it is not."""
         with self._changed:
             self._staged.pop(deployment, None)
+            self._dropped.append(deployment)
+            self._changed.notify_all()
         if self._directory is not None:
             self._path(deployment, ".part").unlink(missing_ok=True)
 
