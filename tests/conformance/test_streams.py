@@ -47,8 +47,8 @@ def _agreed_keys(terms: Terms) -> list[bytes]:
     for i in range(3):
         ends = [Agreement(p, bytes([p]) * 32, terms) for p in (i, (i + 1) % 3)]
         hellos = [end.hello() for end in ends]
-        mine = ends[0].agree(hellos[1], (i + 1) % 3, dialer=True)
-        theirs = ends[1].agree(hellos[0], i, dialer=False)
+        mine = ends[0].agree(hellos[1], (i + 1) % 3)
+        theirs = ends[1].agree(hellos[0], i)
         assert mine.stream == theirs.stream
         keys.append(mine.stream)
     return keys
