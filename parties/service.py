@@ -212,8 +212,10 @@ class Service:
             LOGGER.info("deployed", extra={"party": self._index, "model": header.model})
             yield Tag.DEPLOYED + pb.Deployed().SerializeToString()
         finally:
-            self._store.discard(header.deployment)
-            self._deploying.release()
+            try:
+                self._store.discard(header.deployment)
+            finally:  # whatever a provider calls its deployment, the next one is let in
+                self._deploying.release()
 
     def _receive(self, wire: Wire, header: pb.Deploy) -> Deployment:
         limits = self._limits

@@ -75,8 +75,8 @@ class Store:
         """Unpack what a provider sent, keep it (on disk under a passing name), and let neighbours compare it."""
         deployment = unpack(self._party, header, program, frames)
         with self._changed:
-            if header.deployment in self._staged:
-                raise PartyError(self._party, AbortReason.MALFORMED, "this deployment is under way already")
+            if header.deployment in self._staged or any(d.id == header.deployment for d in self._active.values()):
+                raise PartyError(self._party, AbortReason.MALFORMED, "a deployment of this id is under way, or serves")
             if header.model not in self._active and len(self._active) + len(self._staged) >= self._capacity:
                 raise PartyError(self._party, AbortReason.LIMIT, f"{self._capacity} models are deployed: remove one")
             self._staged[header.deployment] = deployment

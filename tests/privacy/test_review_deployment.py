@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from hush.parties.config import PartyConfig
 from hush.parties.keys import VERSION
 from hush.parties.service import Service
 from hush.parties.store import Store
+from hush.parties.wire import Tag
 from hush.proto import party_pb2 as pb
 from hush.protocols.replicated.sharing import expand
 
@@ -95,3 +97,36 @@ def test_nobody_asks_in_another_party_s_name(claimed: int, role: Role | None) ->
     services, deployment = _services(_program(), _frames(_program()))
     with pytest.raises(PartyError):
         _ask(services[1], deployment, claimed, role)
+
+
+class _Context:
+    """As much of gRPC's context as a deployment needs."""
+
+    def cancel(self) -> bool:
+        return True
+
+
+def test_a_deployment_of_any_name_lets_the_next_one_in(tmp_path: Path) -> None:
+    """An id that is no file name must not keep the place that one deployment at a time has."""
+    store = Store(0, tmp_path, 1)
+    service = Service(PartyConfig(index=0, parties=ADDRESSES, insecure=True), None, store)
+    header = pb.Deploy(version=VERSION, model="m", deployment=bytes(300), program_size=1)
+    for _ in range(2):
+        calls = service._deploy(iter([Tag.DEPLOY + header.SerializeToString()]), _Context(), tls.Peer(None, b""))  # type: ignore[arg-type]
+        with pytest.raises((PartyError, OSError)) as caught:
+            next(calls)
+        assert "another deployment is under way" not in str(caught.value)
+
+
+def test_an_id_serves_one_deployment(tmp_path: Path) -> None:
+    """Else the parties could agree on an id under which they hold shares of different weights."""
+    program = _program()
+    header = pb.Deploy(version=VERSION, model="m", deployment=os.urandom(16), program=bytes.fromhex(program.digest))
+    store = Store(0, tmp_path, 4)
+    store.stage(header, program.data, _frames(program)[0])
+    store.activate(header.deployment)
+    for name in ("m", "n"):
+        header.model = name
+        with pytest.raises(PartyError):
+            store.stage(header, program.data, _frames(program)[0])
+    assert [d.model for d in store.models()] == ["m"]
