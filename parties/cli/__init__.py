@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -37,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     chosen = next((a for a in args if not a.startswith("-")), None)
     command = typer.main.get_command(application(chosen))
-    signal.signal(signal.SIGTERM, _terminated)
     try:
-        with warnings.catch_warnings():
+        with _ending_well(), warnings.catch_warnings():
             warnings.showwarning = _warn
             command.main(args, prog_name="hush")
     except SystemExit as done:
@@ -92,6 +93,18 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
         console.complain("warning", str(message))
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends local parties as Ctrl-C does."""
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """SIGTERM, too, leaves through every `with`: local parties end and their certificates are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt

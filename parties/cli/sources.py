@@ -70,7 +70,7 @@ def _registered(
     model: str, size: str | None, seq: int | None, batch: int, text: str | None, file: Path | None, source: str | None
 ) -> Source:
     entry = registry.get(model)
-    chosen, _ = entry.size(size)
+    chosen, _ = entry.size(None if size is None else str(size))
     length = entry.length(chosen, seq)
     call: tuple[Any, ...] | None = None
     if text is not None:
