@@ -13,7 +13,7 @@ from hush.mpc.functions.log import log
 from hush.mpc.functions.masks import Rows, Whole, settle
 from hush.mpc.functions.reciprocal import reciprocal
 from hush.mpc.protocol import Protocol
-from hush.mpc.ring import RING32
+from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
@@ -93,15 +93,16 @@ def exponentials(p: Protocol, x: Shared, masked: Masked, approx: str) -> Step[tu
 def _pivot(p: Protocol, x: Shared, masked: Masked, *, exact: bool) -> Step[Shared]:
     """Each row's maximum, or a number within ROOM of it.
 
-    The scores' coarse form in Z_2^32 costs nothing to make and halves the selections; what is found is widened, one
-    element a row. Scores too large for it (a secret mask's) stay in 2^64, and comparisons drop low bits instead.
+    The scores' coarse form in the smallest ring that holds it costs nothing to make, and selections there cost a sixth
+    of those in 2^64; what is found is widened, one element a row. Scores too large for 2^32 (a secret mask's) stay in
+    2^64, and comparisons drop low bits instead.
     """
     rows, largest = masked.rows, masked.range / 2 + 1.0
-    shift = x.frac - COARSE_FRAC
-    if exact or shift < 0 or x.ring.bits - shift < RING32.bits or math.log2(largest) + COARSE_FRAC + _LIFT > 29:
+    shift, width = x.frac - COARSE_FRAC, math.ceil(math.log2(largest)) + COARSE_FRAC + _LIFT + 2
+    if exact or shift < 0 or width > min(32, x.ring.bits - shift):
         drop = 0 if exact else tolerance(x.frac, rows.longest)
         return (yield from rows.maximum(p, x, bound=masked.range / 2, drop=drop))
-    coarse = yield from p.truncate(x, COARSE_FRAC, ring=RING32)
+    coarse = yield from p.truncate(x, COARSE_FRAC, ring=Ring(width))
     found = yield from rows.maximum(p, coarse, bound=largest, drop=0)
     wide = yield from p.truncate(p.rescale(found, COARSE_FRAC + _LIFT), COARSE_FRAC, ring=x.ring)
     return p.rescale(wide, x.frac)
