@@ -72,3 +72,51 @@ def test_a_shape_that_its_bytes_do_not_fill_is_refused(damage: Callable[[pb.Prog
     damage(message)
     with pytest.raises(ProgramError):
         parse(message.SerializeToString())
+
+
+class _Layers(nn.Module):
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.norm, self.second = nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 4)
+        self.batch = nn.BatchNorm1d(16)
+        self.batch.running_var.uniform_(0.6, 0.9)  # type: ignore[union-attr]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = nn.functional.gelu(self.norm(self.batch(self.first(x))))
+        return torch.softmax(self.second(hidden) / self.norm.weight[0], -1)
+
+
+def _layers(change: Callable[[str, torch.Tensor], torch.Tensor]) -> pb.Program:
+    module = _Layers(0)
+    with torch.no_grad():
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if value.is_floating_point():
+                value.copy_(change(name, value))
+    return pb.Program.FromString(compile_module(module, (torch.linspace(-1, 1, 48).reshape(3, 16),)).data)
+
+
+def test_a_program_tells_powers_of_two_of_its_weights_and_nothing_finer() -> None:
+    """Weights that differ in every digit but in no power of two make the same bytes."""
+    programs = [_layers(lambda name, value, by=by: value * by) for by in (0.97, 0.9701, 0.9717)]  # type: ignore[misc]
+    assert len({p.SerializeToString(deterministic=True) for p in programs}) == 1
+
+
+def test_no_special_value_of_a_weight_changes_a_program_s_shape() -> None:
+    """Zeros, ones and repeated values of weights fold nothing: only bounds, which are declared, may differ."""
+
+    def plain(name: str, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+    def special(name: str, value: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(value) if name.endswith("bias") else torch.ones_like(value)
+
+    seen = []
+    for change in (plain, special):
+        program = _layers(change)
+        for node in [*program.graph.nodes, *program.recipe.nodes]:
+            node.ClearField("type")
+        for spec in (*program.inputs, *program.outputs):
+            spec.ClearField("frac")
+        seen.append(program.SerializeToString(deterministic=True))
+    assert seen[0] == seen[1]
