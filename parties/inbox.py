@@ -12,6 +12,7 @@ from hush.mpc.errors import AbortReason, PartyError
 from hush.parties.status import party_error
 
 PENDING_LIMIT = 1 << 30  # bytes read and not yet asked for, above which the reader stops reading
+_OVERHEAD = 128  # what a message weighs beside its bytes: empty ones must not arrive without end
 LINGER = 0.5  # seconds that a last message gets to leave before a stream is torn down
 
 
@@ -38,7 +39,7 @@ class Inbox:
         try:
             while True:
                 message = self._pull()
-                self._arrived += len(message)
+                self._arrived += len(message) + _OVERHEAD
                 self._queue.put(message)
                 while self._arrived - self._taken > PENDING_LIMIT and self._failure is None:
                     time.sleep(0.001)
@@ -55,7 +56,7 @@ class Inbox:
         if message is None:
             self._queue.put(None)
             raise self._failure or PartyError(self._peer, AbortReason.DISCONNECTED)
-        self._taken += len(message)
+        self._taken += len(message) + _OVERHEAD
         return message
 
     # ------------------------------------------------------------------ failure
