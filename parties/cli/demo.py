@@ -164,6 +164,7 @@ def describe(found: Found) -> dict[str, Any]:
         "client_bytes": found.report.client_bytes,
         "predicted": measure.cost_json(predicted(found.program)),
         "tokens": found.program.inputs[0].shape[1],
+        "versions": measure.versions(),
     }
 
 

@@ -42,7 +42,9 @@ class Source:
 
     def compile(self, weights: str = "secret", approx: str = "default") -> Program:
         """The program, with its predicted cost."""
-        return api.compile(self.module, self.example, weights=weights, approx=approx, ranges=self.calls or None)
+        return api.compile(
+            self.module, self.example, weights=str(weights), approx=str(approx), ranges=self.calls or None
+        )
 
 
 def resolve(

@@ -66,6 +66,17 @@ def test_bench_json_and_trace(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert "hush-minilm-paper-8.trace.json" in err
 
 
+def test_bench_over_grpc_and_a_modelled_network(capfd: pytest.CaptureFixture[str]) -> None:
+    over_memory = json.loads(run(capfd, "bench", "net.py", "--link", "memory", "--json")[0])[0]
+    over_grpc = json.loads(run(capfd, "bench", "net.py", "--net", "lan", "--json")[0])[0]
+    assert (over_grpc["link"], over_grpc["net"]) == ("grpc", "lan")
+    for key in ("rounds", "bytes_sent", "messages", "client_bytes", "predicted"):
+        assert over_grpc[key] == over_memory[key]
+    assert over_grpc["secure_s"] > over_grpc["rounds"] * 0.2e-3  # the model waits that long at least
+    table, _ = run(capfd, "bench", "net.py", "net.py:build", "--link", "memory", "--repeat", "2")
+    assert table.count("yes") == 2
+
+
 def check_trace(path: Path, row: dict[str, Any]) -> None:
     events = json.loads(path.read_text())["traceEvents"]
     assert all({"name", "ph", "ts", "dur", "pid", "tid"} <= set(e) for e in events)
