@@ -83,7 +83,7 @@ def test_results_below_the_floor() -> None:
     logarithm = through_shares(lambda p, a: log(p, a, **domain), x)
     assert inverse[:3].tolist() == [0.0, 0.0, 0.0]
     assert root[:3].abs().max() <= 2.0**-18
-    assert (logarithm[:3] - torch.tensor(0.5, dtype=torch.float64).log()).abs().max() < 5e-6
+    assert (logarithm[:3] - torch.tensor(0.5, dtype=torch.float64).log()).abs().max() <= 2 * 2.0**-18
     assert (inverse[3:] - torch.tensor([2.0, 1.0])).abs().max() < 1e-5
 
 
