@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hush.mpc.errors import PartyError
+from hush.mpc.errors import AbortReason, PartyError
 from hush.parties import tls
 from hush.parties.certs import Identity
 from hush.parties.config import MIB, ClientConfig
@@ -142,16 +142,17 @@ class Conference:
 def root_cause(reports: Mapping[int, PartyError], start: int) -> PartyError:
     """Whom to believe when parties blame each other: follow the blame from party to party until it stays.
 
-    `reports[i]` is how the stream to party i failed, in order of arrival. A party that only waited for another, which
-    waited for a third, blames the second; the second's own word leads on. A party that reports itself is believed.
+    `reports[i]` is how the stream to party i failed, in order of arrival; the first counts, or `start`'s. A party that
+    only waited for another, which waited for a third, blames the second; the second's own word leads on. A party that
+    reports itself is believed. "Session closed" is an echo of something else, heard only if there is nothing else.
     """
-    at = next(iter(reports), start)
-    seen = {at}
-    error = reports[at]
-    while error.party is not None and error.party not in seen and error.party in reports:
-        seen.add(error.party)
-        following = reports[error.party]
+    heard = {i: e for i, e in reports.items() if e.reason is not AbortReason.CLOSED} or dict(reports)
+    at = next(iter(heard), start)
+    error, seen = heard[at], {at}
+    while error.party in heard and error.party not in seen:
+        following = heard[error.party]
         if following.party is None or (following.party in seen and following.party != error.party):
             break
+        seen.add(error.party)
         error = following
     return error

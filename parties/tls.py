@@ -28,12 +28,12 @@ class Peer:
 
 def _common(max_message: int, deadline: float) -> list[Option]:
     """Keepalive finds a stalled machine within the deadline. Retries are off: a retried step would reuse masks."""
-    ping = max(250, int(deadline * 1000 / 3))
+    every, patience = max(250, int(deadline * 1000 / 3)), max(250, int(deadline * 1000 / 2))
     return [
         ("grpc.max_receive_message_length", max_message),
         ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", ping),
-        ("grpc.keepalive_timeout_ms", ping),
+        ("grpc.keepalive_time_ms", every),
+        ("grpc.keepalive_timeout_ms", patience),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.lookahead_bytes", _WINDOW),

@@ -48,6 +48,7 @@ class LinkEnd:
     def __init__(self, cfg: config.PartyConfig, deadline: float) -> None:
         self.config, self.deadline, self.index = cfg, deadline, cfg.index
         self.identity, self.lobby = cfg.identity(), Lobby(4)
+        self.callers: list[int] = []  # the parties that were let in
         self._pool = ThreadPoolExecutor(8)
         self.server = grpc.server(self._pool, options=tls.server_options(MESSAGE, deadline))
         method = grpc.unary_stream_rpc_method_handler(self._link)
@@ -62,6 +63,7 @@ class LinkEnd:
 
     def _link(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         tls.require(context, self.identity is not None, "party")
+        self.callers.append(Hello.FromString(request).party)
         yield from self.lobby.serve(Arrival(Hello.FromString(request), self.deadline), context)
 
     def join(self, agreed: Terms) -> Joined:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from parties_harness import LinkEnd, at_once, free_addresses, link_ends, terms, write_trio
+from parties_harness import LinkEnd, at_once, link_ends, terms, write_trio
 
 from hush.mpc.errors import AbortReason, DeadlineExceeded, PartyError, PartyUnreachable
 from hush.mpc.session import Ledger, run, trio_cost
@@ -155,22 +156,33 @@ def test_unix_sockets_carry_tls_too(tmp_path: Path) -> None:
         hang_up(made)
 
 
-@pytest.mark.parametrize("stem", ["client", "stranger"])
-def test_only_this_authoritys_parties_may_open_links(tmp_path: Path, stem: str) -> None:
-    addresses = free_addresses()
-    folder = write_trio(tmp_path / "t", addresses)
-    root = write_trio(tmp_path / "s", addresses) if stem == "stranger" else folder
-    server = LinkEnd(config.load_party(folder / "party1.toml"), 5.0)
-    name = "party-0" if stem == "stranger" else "client"
-    identity = certs.load(root / "ca.pem", root / f"{name}.pem", root / f"{name}.key", name.split("-")[0])
-    channel = tls.channel(addresses[1], 1, identity, max_message=1 << 20, deadline=5.0)
-    wire = dial(channel, 1, addresses[1], Hello(), 5.0)
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, LinkEnd]]:
+    folder = write_trio(tmp_path_factory.mktemp("guarded"))
+    end = LinkEnd(config.load_party(folder / "party1.toml"), 2.0)
+    yield folder, end
+    end.stop()
+
+
+@pytest.mark.parametrize("who", ["party 0", "client", "of another authority", "expired"])
+def test_only_this_authoritys_parties_may_open_links(guarded: tuple[Path, LinkEnd], tmp_path: Path, who: str) -> None:
+    folder, end = guarded
+    authority = certs.Authority.load(folder)
+    if who == "of another authority":
+        authority = certs.Authority.create(1)
+    role = certs.Role("client", "client") if who == "client" else certs.Role("party", "0")
+    start = datetime.now(UTC) - timedelta(days=2) if who == "expired" else None
+    pem, key = authority.issue(role, 1, start)
+    identity = certs.Identity(role, (folder / "ca.pem").read_bytes(), pem, key)
+    address = end.config.parties[1]
+    channel = tls.channel(address, 1, identity, max_message=1 << 20, deadline=10.0)
+    end.callers.clear()
+    wire = dial(channel, 1, address, Hello(party=0), 10.0)
     with pytest.raises(PartyError) as caught:
         wire.take(Tag.CONFIRM, Confirm)
-    assert caught.value.party == 1
-    assert caught.value.reason in (AbortReason.UNREACHABLE, AbortReason.DISCONNECTED)
     channel.close()
-    server.stop()
+    assert caught.value.party == 1
+    assert end.callers == ([0] if who == "party 0" else [])
 
 
 @pytest.mark.parametrize("sizes", [(1,), (CHUNK - 1,), (CHUNK,), (16, CHUNK), (16, 3 * CHUNK, 5), (CHUNK - 17, 16)])
