@@ -45,6 +45,11 @@ def unit(x: Tensor, dim: int, eps: float) -> Tensor:
     return torch.nn.functional.normalize(x, dim=dim, eps=eps)
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
 def combine(xs: Sequence[Tensor], factors: Sequence[Tensor | float]) -> Tensor:
     """sum_i factors[i] * xs[i] for public factors: one truncation for the sum."""
     terms = [x * f for x, f in zip(xs, factors, strict=True)]
@@ -57,6 +62,7 @@ COMPOSITE: dict[str, Target] = {
     "hush.softmax": softmax,
     "hush.rms_norm": rms_norm,
     "hush.unit": unit,
+    "hush.quick_gelu": quick_gelu,
     "hush.combine": combine,
     "getitem": operator.getitem,
 }

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from support.programs import check, compiled, largest_error, run_fixed
 from torch import Tensor, nn
 
+from hush.mpc.errors import UnsupportedOp
+
 Body = Callable[..., Any]
 
 
@@ -88,8 +90,11 @@ ARITHMETIC: dict[str, Body] = {
     "baddbmm": lambda m, x: torch.addmm(m.v, x[0], m.w),
     "avg_pool1d": lambda m, x: F.avg_pool1d(x, 2),
     "adaptive pool": lambda m, x: F.adaptive_avg_pool1d(x, 3) + F.adaptive_avg_pool1d(x, 1),
-    "clamp": lambda m, x: x.clamp(-0.5, 0.75) + x.clamp(min=0.1),
-    "relu": lambda m, x: F.relu(x) - F.leaky_relu(x, 0.2),
+    "clamp": lambda m, x: x.clamp(-0.5, 0.75) + x.clamp(min=0.1) * x.clamp(max=0.2),
+    "clamp crossed": lambda m, x: x.clamp(0.75, -0.5) + torch.clamp_min(x, -0.3) - torch.clamp_max(x, -0.3),
+    "relu": lambda m, x: F.relu(x) - F.leaky_relu(x, 0.2) + F.leaky_relu(x, 3.0),
+    "relu6": lambda m, x: F.relu6(5 * x) - F.hardtanh(x) + F.hardtanh(x, -2.5, 0.25),
+    "hard": lambda m, x: F.hardsigmoid(3 * x) + F.hardswish(3 * x),
     "abs": lambda m, x: x.abs() + x.sign(),
     "maximum": lambda m, x: torch.maximum(x, m.v) + torch.minimum(x, -x),
     "amax": lambda m, x: x.amax(-1) - x.amin((1, 2), keepdim=True)[..., 0],
@@ -103,7 +108,15 @@ SMOOTH: dict[str, tuple[Body, float]] = {
     "silu": (lambda m, x: F.silu(x), 1.1e-2),
     "sigmoid": (lambda m, x: torch.sigmoid(x), 3e-3),
     "tanh": (lambda m, x: torch.tanh(x), 3e-3),
-    "softplus": (lambda m, x: F.softplus(x), 2e-3),
+    "softplus": (lambda m, x: F.softplus(x) + F.softplus(x, 2.5, 30.0), 3e-3),
+    "log_sigmoid": (lambda m, x: F.logsigmoid(3 * x), 2e-3),
+    "glu": (lambda m, x: F.glu(x) + F.glu(x.transpose(1, 2), 1).transpose(1, 2)[:, :, :3], 4e-3),
+    "elu": (lambda m, x: F.elu(x) + F.elu(2 * x, 0.5), 1e-3),
+    "selu": (lambda m, x: F.selu(x) - F.celu(3 * x, 1.5), 1e-3),
+    "erf": (lambda m, x: torch.erf(x), 2e-4),
+    "sin": (lambda m, x: torch.sin(9 * x) + torch.cos(40 * x), 2e-4),
+    "quick_gelu": (lambda m, x: x * torch.sigmoid(1.702 * x), 4e-3),
+    "log2": (lambda m, x: torch.log2(x.square() + 0.5), 1e-3),
     "exp": (lambda m, x: torch.exp(x), 2e-3),
     "softmax": (lambda m, x: x.softmax(1) + x.softmax(-1), 1e-3),
     "log_softmax": (lambda m, x: x.log_softmax(-1), 1e-3),
@@ -164,7 +177,17 @@ def _compare(table: Mapping[str, tuple[Body, float]], x: Tensor, weights: str) -
     assert {n: e for n, e in errors.items() if e > table[n][1]} == {}
 
 
+def test_arguments_that_activations_do_not_cover_are_named() -> None:
+    for body, message in (
+        (lambda m, x: F.softplus(x, 1.0, 2.0), "threshold 2"),
+        (lambda m, x: torch.celu(x, -1.0), "alpha"),
+        (lambda m, x: torch.ops.aten.elu(x, 1.0, 1.0, 2.0), "input_scale"),
+    ):
+        with pytest.raises(UnsupportedOp, match=message):
+            compiled(Wrap(body), (_randn(4),))
+
+
 @pytest.mark.parametrize("weights", ["secret", "public"])
-@pytest.mark.parametrize("name", ["where secret", "mul weight", "linear", "maximum", "einsum weight"])
+@pytest.mark.parametrize("name", ["where secret", "relu6", "hard", "mul weight", "linear", "maximum", "einsum weight"])
 def test_on_shares_at_the_predicted_cost(name: str, weights: str) -> None:
     check(Wrap(ARITHMETIC[name]), (_randn(2, 3, 6),), bound=2e-4, weights=weights)

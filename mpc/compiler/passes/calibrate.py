@@ -28,7 +28,15 @@ from hush.mpc.ring import Ring
 MARGIN = 4.0
 DIVIDES = tuple(
     f"aten.{op}"
-    for op in ("div.Tensor", "div.Scalar", "reciprocal.default", "rsqrt.default", "log.default", "pow.Tensor_Scalar")
+    for op in (
+        "div.Tensor",
+        "div.Scalar",
+        "reciprocal.default",
+        "rsqrt.default",
+        "log.default",
+        "log2.default",
+        "pow.Tensor_Scalar",
+    )
 )
 """Ops that need to know how small a magnitude gets."""
 _LEAST = 2.0**-6

@@ -1,4 +1,4 @@
-"""Functions that reach the graph in pieces: GELU, RMS norm and unit length, as composite ops with one rule each."""
+"""Functions that reach the graph in pieces: GELU, SiLU, RMS norm, unit length, as ops with one rule each."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _ADD, _MUL, _DIV, _POW = "aten.add.Tensor", "aten.mul.Tensor", "aten.div.Tensor"
 
 def recognise(draft: Draft) -> str:
     """Replace the patterns, secret operands only: what the provider computes needs no rule."""
-    counts = {"gelu": 0, "rms_norm": 0, "unit": 0}
+    matches = {"gelu": _gelu, "silu": _gated, "rms_norm": _rms_norm, "unit": _unit}
+    counts = dict.fromkeys(matches, 0)
     seen = visibilities(draft)
     for node in list(draft.graph.nodes):
         if seen.get(node) is not Visibility.SECRET:
             continue
         with draft.graph.inserting_before(node):
-            for name, match in (("gelu", _gelu), ("rms_norm", _rms_norm), ("unit", _unit)):
+            for name, match in matches.items():
                 instead = match(draft, node)
                 if instead is not None:
                     replace(draft, node, instead)
@@ -84,6 +85,19 @@ def _gelu(draft: Draft, node: fx.Node) -> fx.Node | None:
             inner, scale = _scaled(draft, shifted[0].args[0])
             if _close(scale, math.sqrt(2 / math.pi)) and _cubic(draft, inner, x):
                 return call(draft, "aten.gelu.default", x, like=node, approximate="tanh")
+    return None
+
+
+def _gated(draft: Draft, node: fx.Node) -> fx.Node | None:
+    """x sigmoid(x), which is SiLU, and x sigmoid(1.702 x), CLIP's GELU."""
+    for x, gate in _orders(node, _MUL):
+        if not is_op(gate, "aten.sigmoid.default") or len(gate.users) != 1:
+            continue
+        inner, factor = _scaled(draft, args_of(gate)[0])
+        if inner is x and factor == 1.0:
+            return call(draft, "aten.silu.default", x, like=node)
+        if inner is x and _close(factor, 1.702):
+            return call(draft, "hush.quick_gelu", x, like=node)
     return None
 
 

@@ -4,7 +4,16 @@ The plain interpretation is the op itself, shapes come from running it, and cost
 cost model. An op without a secure rule is an `UnsupportedOp`.
 """
 
-from hush.mpc.compiler.rules import activations, contractions, elementwise, layout, logic, lookup, reductions
+from hush.mpc.compiler.rules import (
+    activations,
+    contractions,
+    elementwise,
+    layout,
+    logic,
+    lookup,
+    rectifiers,
+    reductions,
+)
 from hush.mpc.compiler.rules.table import RULES, Rule, Site, rule_for
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "layout",
     "logic",
     "lookup",
+    "rectifiers",
     "reductions",
     "rule_for",
 ]

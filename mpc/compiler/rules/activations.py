@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,9 @@ from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.functions import norms, softmax
 from hush.mpc.functions.sets import SETS
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step, together
+from hush.mpc.step import Step
+
+_CLOSE = 8.0  # a softplus may be its argument from here on: it differs by e^-8
 
 
 def _elementwise(op: str, function: str) -> None:
@@ -31,6 +32,13 @@ for _op, _function in (
     ("aten.exp.default", "exp"),
     ("aten.abs.default", "absolute"),
     ("aten.sign.default", "sign"),
+    ("aten.sin.default", "sin"),
+    ("aten.cos.default", "cos"),
+    ("aten.erf.default", "erf"),
+    ("aten.relu6.default", "relu6"),
+    ("aten.hardsigmoid.default", "hardsigmoid"),
+    ("aten.hardswish.default", "hardswish"),
+    ("hush.quick_gelu", "quick_gelu"),
 ):
     _elementwise(_op, _function)
 
@@ -40,37 +48,6 @@ def _gelu(site: Site, x: Shared, *, approximate: str = "none") -> Step[Shared]:
     functions = SETS[site.approx]
     function = functions.gelu_tanh if approximate == "tanh" else functions.gelu
     return function(site.p, x, bound=site.bound(0))
-
-
-@rule("aten.leaky_relu.default")
-def _leaky_relu(site: Site, x: Shared, slope: float = 0.01) -> Step[Shared]:
-    """x where x >= 0, slope * x elsewhere."""
-    functions = SETS[site.approx]
-    positive, scaled = yield from together(
-        functions.relu(site.p, x, bound=site.bound(0)), site.p.mul_public(x, slope, frac=x.frac)
-    )
-    return site.p.add(scaled, (yield from site.p.mul_public(positive, 1.0 - slope, frac=x.frac)))
-
-
-@rule("aten.clamp.default", "aten.hardtanh.default")
-def _clamp(site: Site, x: Shared, low: float | None = None, high: float | None = None) -> Step[Shared]:
-    """min(max(x, low), high): x + relu(low - x) - relu(x - high), exact."""
-    p, relu = site.p, SETS[site.approx].relu
-    low, high = (-1.0, 1.0) if low is None and high is None else (low, high)
-    parts = []
-    for limit, sign in ((low, 1), (high, -1)):
-        if limit is not None:
-            gap = p.scale(p.add_public(x, -limit), -sign)
-            parts.append((sign, relu(p, gap, bound=site.bound(0) + abs(limit))))
-    found = yield from together(*(step for _, step in parts))
-    for (sign, _), part in zip(parts, found, strict=True):
-        x = p.add(x, part) if sign > 0 else p.sub(x, part)
-    return x
-
-
-@rule("aten.clamp_min.default")
-def _clamp_min(site: Site, x: Shared, low: float) -> Step[Shared]:
-    return _clamp(site, x, low, None)  # type: ignore[no-any-return]
 
 
 @rule("hush.softmax")
@@ -142,14 +119,27 @@ def _affine(site: Site, y: Shared, weight: Value, bias: Value) -> Step[Shared]:
 
 @rule("aten.softplus.default")
 def _softplus(site: Site, x: Shared, beta: float = 1.0, threshold: float = 20.0) -> Step[Shared]:
-    """ln(1 + e^x) = relu(x) + ln(1 + e^-|x|)."""
-    from hush.mpc.functions.log import log
+    """ln(1 + e^(beta x)) / beta. Where beta x passes the threshold torch gives x, which differs by e^-threshold."""
+    if beta <= 0 or threshold < _CLOSE:
+        raise site.unsupported(f"softplus with beta {beta:g} and threshold {threshold:g} has no rule")
+    p, softplus, x = site.p, SETS[site.approx].softplus, site.as_real(x)
+    if beta == 1:
+        return (yield from softplus(p, x, bound=site.bound(0)))
+    y = yield from softplus(p, (yield from p.mul_public(x, beta, frac=x.frac)), bound=site.bound(0) * beta)
+    return (yield from p.mul_public(y, 1 / beta, frac=x.frac))
 
-    if beta != 1.0:
-        raise site.unsupported("softplus with beta other than 1 has no rule")
-    p, functions = site.p, SETS[site.approx]
-    positive = yield from functions.relu(p, x, bound=site.bound(0))
-    magnitude = p.sub(p.scale(positive, 2), x)
-    small = yield from functions.exp_nonpositive(p, p.neg(magnitude), bound=site.bound(0))
-    rest = yield from log(p, p.add_public(small, 1.0), bound=2.0 + math.ldexp(1.0, -8), floor=0.5)
-    return p.add(positive, rest)
+
+@rule("aten.log_sigmoid.default")
+def _log_sigmoid(site: Site, x: Shared) -> Step[Shared]:
+    """-softplus(-x)."""
+    p = site.p
+    return p.neg((yield from SETS[site.approx].softplus(p, p.neg(site.as_real(x)), bound=site.bound(0))))
+
+
+@rule("aten.glu.default")
+def _glu(site: Site, x: Shared, dim: int = -1) -> Step[Shared]:
+    """a * sigmoid(b) for the halves a, b of x along `dim`."""
+    p, half = site.p, x.shape[dim] // 2
+    value, gate = x.local(lambda t: t.narrow(dim, 0, half)), x.local(lambda t: t.narrow(dim, half, half))
+    opened = yield from SETS[site.approx].sigmoid(p, gate, bound=site.bound(0))
+    return (yield from p.mul(value, opened, frac=x.frac))

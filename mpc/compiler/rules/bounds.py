@@ -87,6 +87,46 @@ def _clamped(node: fx.Node) -> float | None:
     return None if bound is None else max([bound, *map(abs, limits)])
 
 
+def _options(node: fx.Node, *defaults: float) -> list[float]:
+    """The numbers behind the first argument, defaults where the call leaves them out."""
+    given = [float(a) for a in args_of(node)[1:]]
+    return [*given, *defaults[len(given) :]]
+
+
+def _at_most_six(node: fx.Node) -> float | None:
+    bound = _of(args_of(node)[0])
+    return None if bound is None else min(bound, 6.0)
+
+
+def _hardtanh(node: fx.Node) -> float | None:
+    return max(map(abs, _options(node, -1.0, 1.0)))
+
+
+def _scaled(x: Any, factor: float) -> float | None:
+    bound = _of(x)
+    return None if bound is None else bound * factor
+
+
+def _leaky(node: fx.Node) -> float | None:
+    return _scaled(args_of(node)[0], max(1.0, abs(_options(node, 0.01)[0])))
+
+
+def _elu(node: fx.Node) -> float | None:
+    """|e^x - 1| <= |x| below 0."""
+    alpha, scale, _ = _options(node, 1.0, 1.0, 1.0)
+    return _scaled(args_of(node)[0], abs(scale) * max(1.0, abs(alpha)))
+
+
+def _selu(node: fx.Node) -> float | None:
+    return _scaled(args_of(node)[0], 1.76)
+
+
+def _softplus(node: fx.Node) -> float | None:
+    """max(x, 0) + ln(1 + e^-|beta x|) / beta."""
+    bound, beta = _of(args_of(node)[0]), _options(node, 1.0)[0]
+    return None if bound is None or beta <= 0 else bound + math.log(2) / beta
+
+
 def _padded(node: fx.Node) -> float | None:
     bound, fill = _of(args_of(node)[0]), [a for a in args_of(node)[2:] if isinstance(a, int | float)]
     return None if bound is None else max([bound, *map(abs, fill)])
@@ -130,7 +170,8 @@ _BOUNDS: dict[str, Bound] = {
             "relu.default",
             "gelu.default",
             "silu.default",
-            "leaky_relu.default",
+            "hardswish.default",
+            "glu.default",
             "_to_copy.default",
             "to.dtype",
             "type_as.default",
@@ -155,7 +196,8 @@ _BOUNDS: dict[str, Bound] = {
         [
             "hush.softmax",
             "hush.unit",
-            *_names("sigmoid.default", "tanh.default", "sin.default", "cos.default", "sign.default"),
+            *_names("sigmoid.default", "tanh.default", "sin.default", "cos.default", "erf.default", "sign.default"),
+            *_names("hardsigmoid.default"),
             *(f"aten.{op}.{kind}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for kind in ("Scalar", "Tensor")),
             *_names(
                 "logical_and.default",
@@ -181,7 +223,16 @@ _BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(_names("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar"), _largest(1, 2)),
     **dict.fromkeys(_names("masked_fill.Scalar", "masked_fill.Tensor"), _largest(0, 2)),
     **dict.fromkeys(_names("maximum.default", "minimum.default", "max.other", "min.other"), _largest(0, 1)),
-    **dict.fromkeys(_names("clamp.default"), _clamped),
+    **dict.fromkeys(_names("clamp.default", "clamp_min.default", "clamp_max.default"), _clamped),
+    "hush.quick_gelu": _same,
+    "aten.relu6.default": _at_most_six,
+    "aten.hardtanh.default": _hardtanh,
+    "aten.leaky_relu.default": _leaky,
+    "aten.elu.default": _elu,
+    "aten.selu.default": _selu,
+    "aten.celu.default": _same,
+    "aten.softplus.default": _softplus,
+    "aten.log_sigmoid.default": _softplus,
     **dict.fromkeys(_names("pad.default", "constant_pad_nd.default"), _padded),
     "getitem": _same,
 }

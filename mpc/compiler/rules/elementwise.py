@@ -162,6 +162,11 @@ def _log(site: Site, x: Shared) -> Step[Shared]:
     return log.log(site.p, x, bound=site.bound(0), floor=_floor(site, 0))
 
 
+@rule("aten.log2.default")
+def _log2(site: Site, x: Shared) -> Step[Shared]:
+    return log.log2(site.p, x, bound=site.bound(0), floor=_floor(site, 0))
+
+
 @rule("aten.pow.Tensor_Scalar")
 def _pow(site: Site, x: Shared, exponent: float) -> Step[Shared]:
     if float(exponent).is_integer() and 1 <= exponent <= 16:
