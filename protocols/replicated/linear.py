@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from hush.mpc.secret import Shared
 
 def broadcast(*shapes: Sequence[int]) -> torch.Size:
     """The common shape of operands that broadcast."""
-    return torch.Size(torch.broadcast_shapes(*shapes))  # type: ignore[no-untyped-call]
+    return torch.Size(np.broadcast_shapes(*shapes))  # torch's own would import sympy, over a second, in mid-inference
 
 
 def product_shape(x: torch.Size, y: torch.Size) -> torch.Size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +101,7 @@ def _index_secret(site: Site, x: Value, indices: list[Value], place: int) -> Ste
         flat = x.reshape(x.shape[0], -1)
         found = yield from product(site, rows, flat)
         return found.reshape(*rows.shape[:-1], *x.shape[1:])
-    shape: torch.Size = torch.broadcast_shapes(rows.shape[:-1], *(o.shape for o in others))  # type: ignore[no-untyped-call]
+    shape = torch.Size(np.broadcast_shapes(rows.shape[:-1], *(o.shape for o in others)))
     picked = _pick(x, indices, place, shape)
     rows = rows.expand(*shape, rows.shape[-1]).reshape(*shape, 1, rows.shape[-1])
     tail = picked.shape[len(shape) + 1 :]
