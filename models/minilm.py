@@ -106,7 +106,7 @@ register(
         sizes={"paper": Size(lambda: MiniLM(CONFIG), seq=128, longest=CONFIG.max_position_embeddings)},
         build=build,
         example=example,
-        err_bound=2e-3,
+        err_bound=1e-3,
         calibration=calibration,
         from_text=from_text,
     )

@@ -99,33 +99,28 @@ def describe(source: Source, done: measure.Measured, choices: Mapping[str, str])
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    columns = (
-        "model",
-        "seq",
-        "batch",
-        "link",
-        "on shares s",
-        "plain s",
-        "MB a party",
-        "rounds",
-        "as predicted",
-        "error",
-    )
-    table = Table(*columns)
+    table = Table("model", "on shares", "plaintext", "MB a party", "rounds", "largest error", caption=_verdict(rows))
     for row in rows:
-        forecast = row["predicted"]
-        agrees = all(forecast[key] == row[key] for key in ("rounds", "bytes_sent", "messages"))
-        bound = "" if row["err_bound"] is None else f" (bound {row['err_bound']:.0e})"
+        bound = "" if row["err_bound"] is None else f" of {row['err_bound']:.0e}"
         table.add_row(
-            f"{row['model']} {row['size']}",
-            str(row["seq"]),
-            str(row["batch"]),
-            f"{row['link']}, {row['net']}" if row["net"] != "none" else row["link"],
-            f"{row['secure_s']:.3f}",
-            f"{row['plain_s']:.4f}",
+            _setting(row),
+            f"{row['secure_s']:.3f} s",
+            f"{row['plain_s']:.4f} s",
             console.megabytes(sum(row["bytes_sent"]) / 3),
             str(row["rounds"]),
-            "yes" if agrees else "NO",
             f"{row['max_abs_err']:.1e}{bound}",
         )
     return table
+
+
+def _setting(row: dict[str, Any]) -> str:
+    """What was run: the model, and whatever is not the default."""
+    shape = None if row["seq"] is None else f"{row['batch']}x{row['seq']}"
+    usual = {"link": "grpc", "net": "none", "weights": "secret", "approx": "default"}
+    choices = [f"{name} {row[name]}" for name, default in usual.items() if row[name] != default]
+    return ", ".join(part for part in (row["model"], row["size"], shape, *choices) if part)
+
+
+def _verdict(rows: list[dict[str, Any]]) -> str:
+    odd = [row["model"] for row in rows if any(row["predicted"][key] != row[key] for key in row["predicted"])]
+    return f"NOT as predicted: {', '.join(odd)}" if odd else "rounds, bytes and messages: as predicted"

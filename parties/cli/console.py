@@ -49,7 +49,7 @@ def stages(total: int) -> Iterator[Stage]:
 
 @contextmanager
 def _bars(total: int, console: Console) -> Iterator[Stage]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn())
+    columns = (SpinnerColumn(), BarColumn(16), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as progress:
         tasks: list[Any] = []
 

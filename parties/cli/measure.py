@@ -155,7 +155,7 @@ def local(program: Program, link: str, net: str, stage: Stage) -> Iterator[Infer
             yield lambda args, progress: threads.infer(args, None, progress)
         return
     report = stage("starting three party processes")
-    with LocalTrio(net=str(net), progress=lambda text: report(text, 0.5)) as trio:
+    with LocalTrio(net=str(net), progress=lambda text: report(text.partition(" at ")[0], 0.5)) as trio:
         report = stage("sharing the weights over mutual TLS")
         deploy(program, trio.provider_config, "local", progress=sent_megabytes(program, report))
         with connect(trio.config) as client:

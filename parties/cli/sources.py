@@ -34,7 +34,7 @@ class Source:
     module: nn.Module
     example: tuple[Any, ...]
     call: tuple[Any, ...]
-    size: str = "paper"
+    size: str | None = None
     seq: int | None = None
     batch: int = 1
     calls: Sequence[tuple[Any, ...]] = field(default=())

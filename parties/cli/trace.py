@@ -12,7 +12,8 @@ from hush.parties.cli.sources import Source
 
 def write(source: Source, done: Measured) -> Path:
     """Write the trace of a run into the current folder; its path."""
-    stem = "-".join(str(part) for part in (source.name.replace("/", "_").replace(":", "_"), source.size, source.seq))
+    parts = (source.name.replace("/", "_").replace(":", "_"), source.size, source.seq)
+    stem = "-".join(str(part) for part in parts if part is not None)
     path = Path(f"hush-{stem}.trace.json")
     path.write_text(json.dumps({"traceEvents": events(done), "displayTimeUnit": "ms"}))
     return path
