@@ -34,7 +34,7 @@ def command(
         source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
         stage("compiling it")
         program = source.compile(weights, approx)
-    path = output or Path(f"{Path(source.name).name.removeprefix('hf:')}.hush")
+    path = output or Path(f"{source.short}.hush")
     program.save(path)
     out = console.out()
     out.print(str(program), markup=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from hush.parties.cli.sources import resolve
 def command(
     model: Annotated[str, typer.Argument(help="A model's id, hf:FOLDER, or FILE.py[:FUNCTION].")],
     config: Annotated[Path, typer.Option(help="The provider's TOML file.")],
-    name: Annotated[str | None, typer.Option(help="What clients ask for; default: the model.")] = None,
+    name: Annotated[str | None, typer.Option(help="What clients ask for; default: the model's.")] = None,
     size: Size = None,
     seq: Seq = None,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
@@ -30,6 +30,6 @@ def command(
         stage("compiling it")
         program = source.compile(weights, approx)
         report = stage("sharing the weights")
-        called = name or source.name
+        called = name or source.short
         digest = client.deploy(program, config, called, progress=measure.sent_megabytes(program, report))
     console.out().print(f"{called} is deployed: program {digest}", soft_wrap=True)

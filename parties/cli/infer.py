@@ -9,13 +9,16 @@ import typer
 from torch import Tensor
 
 from hush.models import registry
+from hush.models.checkpoint import Checkpoint
 from hush.mpc.compiler import Program
 from hush.mpc.errors import UserError
 from hush.parties import client
 from hush.parties.cli import console, measure
 from hush.parties.cli.inputs import arrange, read
 from hush.parties.cli.network import layer_table
-from hush.parties.cli.options import Checkpoint, Input, Json, Text
+from hush.parties.cli.options import Checkpoint as Weights
+from hush.parties.cli.options import Input, Json, Text
+from hush.parties.cli.sources import HF, text_call
 from hush.parties.compare import tensors
 from hush.parties.cost import predicted
 from hush.parties.remote import Inference
@@ -27,9 +30,10 @@ def command(
     text: Text = None,
     file: Input = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer --text needs; default: MODEL.", show_default=False)
+        str | None,
+        typer.Option(help="Model (or hf:FOLDER) whose tokenizer --text needs; default: MODEL.", show_default=False),
     ] = None,
-    checkpoint: Checkpoint = None,
+    checkpoint: Weights = None,
     as_json: Json = False,
 ) -> None:
     """Share an input with three running parties and put their answer together; neither leaves this machine in clear."""
@@ -51,10 +55,13 @@ def command(
 
 
 def _text_call(model: str, text: str, program: Program, checkpoint: str | None) -> tuple[Any, ...]:
+    length = program.inputs[0].shape[-1]
+    if model.startswith(HF):
+        return text_call(Checkpoint(Path(model.removeprefix(HF))), list(program.parameters), text, length)
     entry = registry.get(model)
     if entry.from_text is None:
         raise UserError(f"{model} takes no text: give its arguments in a file (--input)")
-    return entry.from_text(text, program.inputs[0].shape[-1], checkpoint)
+    return entry.from_text(text, length, checkpoint)
 
 
 def _file_call(file: Path | None, program: Program) -> tuple[Any, ...]:

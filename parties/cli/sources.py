@@ -40,6 +40,11 @@ class Source:
     calls: Sequence[tuple[Any, ...]] = field(default=())
     err_bound: float | None = None
 
+    @property
+    def short(self) -> str:
+        """The name without the folders that it may be in."""
+        return Path(self.name.removeprefix(HF)).name
+
     def compile(self, weights: str = "secret", approx: str = "default") -> Program:
         """The program, with its predicted cost."""
         return api.compile(
@@ -118,18 +123,26 @@ def _hugging_face(spec: str, seq: int | None, text: str | None, file: Path | Non
     takes = parameters(module)
     if "input_ids" not in takes:
         raise UserError(f"{spec} takes no text ({', '.join(takes)}): give its arguments in a file (--input)")
-    pad = checkpoint.config.get("pad_token_id") or 0
+    call = text_call(checkpoint, takes, PUBLIC_TEXT if text is None else text, seq)
+    length = next(a.shape[1] for a in call if a is not None)
+    pad = _padding(checkpoint)
+    filled, padded = (excerpt(checkpoint.tokenizer, words, length, pad) for words in (PUBLIC_TEXT * length, "Yes."))
+    calls = [_named(checkpoint, takes, padded)]
+    return Source(spec, module, _named(checkpoint, takes, filled), call, seq=length, calls=calls)
 
-    ids, mask = tokenise(checkpoint.tokenizer, PUBLIC_TEXT if text is None else text, seq, pad)
-    length = ids.shape[1]
-    examples = [excerpt(checkpoint.tokenizer, words, length, pad) for words in (PUBLIC_TEXT * length, "Yes.")]
 
-    def call(ids: torch.Tensor, mask: torch.Tensor) -> tuple[Any, ...]:
-        named: dict[str | int, torch.Tensor] = {"input_ids": ids, "attention_mask": mask.long()}
-        return arrange({n: t for n, t in named.items() if n in takes}, takes, folder)
+def text_call(checkpoint: Checkpoint, takes: list[str], text: str, length: int | None) -> tuple[Any, ...]:
+    """Arguments of an HF model for a text, padded to `length` (default: the text's bucket)."""
+    return _named(checkpoint, takes, tokenise(checkpoint.tokenizer, text, length, _padding(checkpoint)))
 
-    filled, padded = (call(*example) for example in examples)
-    return Source(spec, module, filled, call(ids, mask), seq=length, calls=[padded])
+
+def _padding(checkpoint: Checkpoint) -> int:
+    return checkpoint.config.get("pad_token_id") or 0
+
+
+def _named(checkpoint: Checkpoint, takes: list[str], pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[Any, ...]:
+    named: dict[str | int, torch.Tensor] = {"input_ids": pair[0], "attention_mask": pair[1].long()}
+    return arrange({n: t for n, t in named.items() if n in takes}, takes, checkpoint.folder)
 
 
 def _auto_model(folder: Path) -> nn.Module:

@@ -95,11 +95,11 @@ def test_run_json_of_a_python_file(capfd: pytest.CaptureFixture[str]) -> None:
         np.save("x.npy", values)
         row = json.loads(run(capfd, "run", "net.py", "--link", "memory", "--json", *args)[0])
         assert set(row) == (BENCH - {"link", "net", "weights", "approx", "device", "protocol"}) | {"output"}
-        assert row["max_abs_err"] < 1e-3
+        assert row["max_abs_err"] < 5e-3  # a norm of few numbers: a unit in a small variance shows
         outputs.append(torch.tensor(row["output"]))
     assert outputs[0].shape == (1, 3, 2)
-    assert (outputs[0] - outputs[1]).abs().max() < 1e-3
-    assert (outputs[0] - outputs[2]).abs().max() > 1e-2
+    assert (outputs[0] - outputs[1]).abs().max() < 1e-2
+    assert (outputs[0] - outputs[2]).abs().max() > 1e-1
 
 
 def test_run_of_a_local_hf_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
