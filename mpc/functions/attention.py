@@ -30,7 +30,7 @@ def attend(
 
     exp(scores - m) @ values, and only its T x D outputs are multiplied by 1/sum: T x S products fewer than softmax with
     a matrix product after it, and the reciprocal runs beside the product. |values| <= value_bound, with
-    1.5 * S * value_bound below 2^(61 - 2 frac) (2^25 at f=18), else softmax comes first.
+    1.22 * S * value_bound below 2^(61 - 2 frac) (2^25 at f=18), else softmax comes first.
     Masks and outside as `softmax`; error: that of `softmax` times the |values| it falls on, and 2 units.
     """
     f, entries = scores.frac, scores.shape[-1]

@@ -1,4 +1,4 @@
-"""exp on shares: a polynomial for exp(x/8), squared three times; PUMA's limit formula beside it."""
+"""exp on shares: a polynomial for a root of exp, squared; PUMA's limit formula beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import math
 import torch
 
 from hush.mpc.functions.declare import declare
-from hush.mpc.functions.piecewise import below, constant_where, window
+from hush.mpc.functions.piecewise import below, beyond, constant_where, window
+from hush.mpc.functions.polynomial import weighted
 from hush.mpc.protocol import Protocol
-from hush.mpc.ring import RING32
-from hush.mpc.secret import Shared
+from hush.mpc.ring import Ring
+from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
 
 CUT = -14.0
@@ -18,11 +19,12 @@ _SLACK = 0.5
 _FRACTION = 18
 _PUMA = "PUMA, arXiv 2307.12533, section 4.3"
 
-# exp(v) on [-14/8, 0.5/8] as `_quartic` (k, b, d, e) of u = LEAD v.
-# Weighted for the error of its eighth power over exp(0.4 x). From benchmarks/fit_polynomials.py.
-_LEAD = 51  # in units of 2^-7
-_QUARTIC = (0.7272148934994136, 0.7343061725021507, 1.1438893793727194, 0.1600428508967976)
-_CENTRE = 0.875  # the last square is formed as (r - c)(r + c) + c^2, so that r^2 up to 1.76 fits 32 bits
+# 2 exp(x/2) on [-14, 0.5] as (w + t u + e)(3 w - 2 z + s u + f) + g with u = x + h, z = u^2/128, w = (z + b)^2: all
+# that a polynomial of degree 8 can do in three products. In order h, s, b, e, f, g, t: benchmarks/fit_polynomials.py.
+_ROOT = (8.50022514, 0.1704445824, 0.2048438702, 0.0497442661, 1.207924283, -0.09379215323, -0.0009132295082)
+_NARROW, _SMALL = Ring(40), Ring(34)
+_CENTRE = 1.8125  # the last square is formed as (r - c)(r + c) + c^2: r^2 up to 6.6 would wrap
+_DETAIL = 22  # fraction bits of s and t
 
 
 @declare(
@@ -35,24 +37,48 @@ _CENTRE = 0.875  # the last square is formed as (r - c)(r + c) + c^2, so that r^
 def exp_nonpositive(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """exp(x) for x <= 0.5 (the room that a softmax's maximum needs), exactly 0 below -14.
 
-    q = quartic(x/8) in two products, r = q^4 in two squares (the second into 2^32), selected where x >= -14, then r^2.
-    Three products in 2^64 of 279 to 294 bits and one of 96; a narrow comparison beside them, a 32-bit select, a
-    widening square. In all 11 rounds and 1418 bits an element at bound 64, f = 18.
+    r = 2 exp(x/2) in three products, the first into 2^40, the last into 2^34: rings as small as their values allow;
+    r is selected where x >= -14 (between -14 and -13 either way: 1e-6), then squared, which widens. x in 2^64.
+    Error: the fit's 1.1e-4 at 0.5, 8e-6 at -4.9 and 4e-6 at -7.6, and rounding of mean 0, at most 1.2e-4.
+    Four products of 120, 177, 162 and 267 bits; a comparison to a unit beside them, a select of 136. In all 9 rounds
+    and 902 bits an element at bound 64, f = 18.
     """
-    outside, r = yield from together(below(p, x, CUT, bound=bound), _fourth_power(p.unchecked(), x))
-    r = yield from p.select(p.invert(outside), r)
+    if x.ring.bits != 64:
+        raise ValueError(f"exp of a secret in 2^{x.ring.bits}: widen it to 2^64 first (truncate with ring=)")
+    if bound <= -CUT:
+        r = yield from _root(p, x)
+    else:
+        outside, r = yield from together(_below_cut(p, x, bound), _root(p.unchecked(), x))
+        r = yield from p.select(p.invert(outside), r)
     low, high = p.add_public(r, -_CENTRE), p.add_public(r, _CENTRE)
-    square = yield from p.mul(low, high, frac=x.frac, ring=x.ring)
-    return p.add_public(square, _CENTRE**2)
+    square = yield from p.mul(low, high, frac=x.frac - 2, ring=x.ring)
+    return p.add_public(square.with_frac(x.frac), _CENTRE**2 / 4)
 
 
-def _fourth_power(p: Protocol, x: Shared) -> Step[Shared]:
-    """exp(x/2) at 15 fraction bits in 2^32."""
-    x = yield from _coarse(p, x)
-    u = p.scale(x, _LEAD).with_frac(x.frac + 10)
-    q = yield from _quartic(p, u, _QUARTIC, frac=u.frac)
-    q2 = yield from p.mul(q, q, frac=23)
-    return (yield from p.mul(q2, q2, frac=15, ring=RING32))
+def _below_cut(p: Protocol, x: Shared, bound: float) -> Step[SharedBits]:
+    """[x < -14], where it is below -14 or above -13."""
+    return p.negative(p.add_public(x, -CUT), bound=beyond(bound, CUT), drop=x.frac)
+
+
+def _root(p: Protocol, x: Shared) -> Step[Shared]:
+    """2 exp(x/2) at 15 fraction bits in 2^34, for -14 <= x <= 0.5.
+
+    u has 17 fraction bits, z, w and both factors 18 in 2^40, which a product below 4 just fits.
+    """
+    shift, slope, b, e, f, g, tilt = _ROOT
+    u = p.add_public((yield from _coarse(p, x)), shift)
+    coarse = p.rescale(u, 17) if u.frac <= 17 else (yield from p.truncate(u, 17, ring=Ring(63)))
+    z = yield from p.mul(coarse, coarse.with_frac(24), frac=18, ring=_NARROW)
+    root = p.add_public(z, b)
+    w, left, right = yield from together(p.mul(root, root, frac=18), _line(p, u, tilt, e), _line(p, u, slope, f))
+    r = yield from p.mul(p.add(w, left), weighted([w, z, right], [3, -2, 1]), frac=15, ring=_SMALL)
+    return p.add_public(r, g)
+
+
+def _line(p: Protocol, u: Shared, factor: float, constant: float) -> Step[Shared]:
+    """factor * u + constant at 18 fraction bits in 2^40: local."""
+    exact = p.scale(u, round(factor * 2.0**_DETAIL)).with_frac(u.frac + _DETAIL)
+    return p.truncate(p.add_public(exact, constant), 18, ring=_NARROW)
 
 
 def _coarse(p: Protocol, x: Shared) -> Step[Shared]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING32
@@ -33,6 +36,18 @@ def blend(p: Protocol, xs: Sequence[Shared], factors: Sequence[float], bias: flo
     for term in terms[1:]:
         total = p.add(total, term)
     return p.add_public(total.with_frac(xs[0].frac + scale), bias)
+
+
+def weighted(xs: Sequence[Shared], factors: Sequence[int]) -> Shared:
+    """sum_i factors[i] xs[i] for public integers and secrets of one shape, ring and scale: local, reduced once."""
+
+    def total(parts: Sequence[Tensor]) -> Tensor:
+        value = parts[0] * factors[0]
+        for part, factor in zip(parts[1:], factors[1:], strict=True):
+            value.add_(part, alpha=factor)
+        return xs[0].ring.reduce(value)
+
+    return replace(xs[0], parts=tuple(total(parts) for parts in zip(*(x.parts for x in xs), strict=True)))
 
 
 def octic(p: Protocol, x: Shared, parameters: Octic, *, frac: int) -> Step[Shared]:

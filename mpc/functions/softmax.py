@@ -18,11 +18,11 @@ from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 EXP: dict[str, Elementwise] = {"default": exp_nonpositive, "puma": exp_puma}
-COARSE_FRAC = 2
-"""Fraction bits of the scores that a maximum is sought among: rounding moves each by at most 1.5 * 2^-2."""
-ROOM = 0.375
+COARSE_FRAC = 3
+"""Fraction bits of the scores that a maximum is sought among: rounding moves each by at most 1.5 * 2^-3."""
+ROOM = 0.1875
 """How far the number that is subtracted may lie from the row's maximum: the default exp is good up to 0.5 above 0."""
-LEAST, MOST = 0.65, 1.5
+LEAST, MOST = 0.82, 1.22
 """exp(-ROOM) and exp(ROOM), with the error of exp: a row of n entries sums to LEAST .. MOST * n."""
 SILENT = 16.0
 """A score this far below its row's maximum has exp exactly 0 in every set (they cut at -14)."""

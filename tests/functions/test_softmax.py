@@ -265,4 +265,4 @@ def test_ragged_rows_put_entries_back() -> None:
 def test_tolerance_leaves_room_for_every_level() -> None:
     for n in (1, 2, 3, 128, 2048):
         levels = max(1, math.ceil(math.log2(n)))
-        assert levels * 2.0 ** (tolerance(18, n) - 18) <= 0.375
+        assert levels * 2.0 ** (tolerance(18, n) - 18) <= 0.1875
