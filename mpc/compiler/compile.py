@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft, capture, placeholders_of
 from hush.mpc.compiler.passes.algebra import combine_terms, fold_linears, fold_norms, fold_scales
+from hush.mpc.compiler.passes.attention import join_attention
 from hush.mpc.compiler.passes.calibrate import Typing, assign_types, score_bound
 from hush.mpc.compiler.passes.canonical import canonical
 from hush.mpc.compiler.passes.masks import public_masks, secret_masks
@@ -78,6 +79,7 @@ def _passes(draft: Draft, typing: Typing) -> list[str]:
         fold_scales(draft),
         fold_linears(draft),
         fold_norms(draft),
+        join_attention(draft),
         combine_terms(draft),
         merge_constants(draft),
         assign_types(draft, typing),

@@ -34,6 +34,11 @@ def softmax(x: Tensor, dim: int, keep: Tensor | None = None) -> Tensor:
     return torch.softmax(masked, dim)
 
 
+def attend(scores: Tensor, values: Tensor, keep: Tensor | None = None) -> Tensor:
+    """softmax(scores) @ values, over the last dimension of the scores."""
+    return torch.matmul(softmax(scores, -1, keep), values)
+
+
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x * rsqrt(mean(x^2) + eps) * weight over the last dimension."""
     y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
@@ -60,6 +65,7 @@ COMPOSITE: dict[str, Target] = {
     "hush.affine": affine,
     "hush.matmul": matmul,
     "hush.softmax": softmax,
+    "hush.attend": attend,
     "hush.rms_norm": rms_norm,
     "hush.unit": unit,
     "hush.quick_gelu": quick_gelu,

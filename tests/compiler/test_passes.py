@@ -181,6 +181,73 @@ def test_grouped_query_attention() -> None:
     check(Grouped(), (_randn(1, 4, 3, 4), _randn(1, 2, 3, 4)), bound=1e-3)
 
 
+class Eager(nn.Module):
+    """Attention as eager code has it; `masked` says which entries it leaves out."""
+
+    def __init__(self, masked: str = "nothing") -> None:
+        super().__init__()
+        self.masked = masked
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        scores = q @ k.transpose(-1, -2) / 2
+        if self.masked == "causal":
+            scores = scores + torch.full(scores.shape[-2:], -1e9).triu(1)
+        elif self.masked == "secret":
+            scores = scores + torch.where(keep, 0.0, torch.finfo(torch.float32).min)
+        return F.dropout(scores.softmax(-1), 0.1, self.training) @ v
+
+
+@pytest.mark.parametrize("masked", ["nothing", "causal", "secret"])
+def test_attention_divides_after_the_product_which_costs_less(masked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = torch.tensor([True, False, True] * 4)
+    args = (_randn(2, 12, 4), _randn(2, 12, 4), 3 * _randn(2, 12, 4), keep)
+    joined = check(Eager(masked), args, bound=1e-3)
+    assert "hush.attend" in _ops(joined)
+    assert "hush.softmax" not in _ops(joined)
+    monkeypatch.setattr("hush.mpc.compiler.compile.join_attention", lambda draft: "left alone")
+    apart = compiled(Eager(masked), args)
+    assert "hush.softmax" in _ops(apart)
+    assert joined.cost is not None
+    assert apart.cost is not None
+    assert sum(joined.cost.bytes_sent) < sum(apart.cost.bytes_sent)
+    assert joined.cost.rounds < apart.cost.rounds
+
+
+def test_attention_of_the_library_divides_after_the_product() -> None:
+    class Grouped(nn.Module):
+        def forward(self, q: Tensor, kv: Tensor, mask: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, kv, kv, attn_mask=mask, enable_gqa=True)
+
+    mask = torch.ones(9, 9, dtype=torch.bool).tril(2)
+    for public in ((), ("mask",)):
+        program = check(Grouped(), (_randn(1, 4, 9, 4), _randn(1, 2, 9, 4), mask), bound=1e-3, public=public)
+        assert "hush.attend" in _ops(program)
+
+
+def test_softmaxes_that_are_read_elsewhere_or_weigh_wide_values_stay() -> None:
+    class Shown(Eager):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Any:
+            weights = (q @ k.transpose(-1, -2)).softmax(-1)
+            return weights @ v, weights
+
+    class Columns(Eager):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+            return (q @ k.transpose(-1, -2)).softmax(-2) @ v
+
+    class Weighed(Eager):
+        def __init__(self) -> None:
+            super().__init__()
+            self.values = nn.Parameter(_randn(9, 2))
+
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+            return (q @ k.transpose(-1, -2)).softmax(-1) @ self.values
+
+    narrow = (_randn(9, 4), _randn(9, 4), _randn(9, 4), torch.ones(9))
+    wide = (_randn(4, 4), _randn(4, 4), _randn(4, 6), torch.ones(4))
+    for module, args in ((Shown(), narrow), (Columns(), narrow), (Weighed(), narrow), (Eager(), wide)):
+        assert "hush.softmax" in _ops(check(module, args, bound=1e-3))
+
+
 def test_independent_layers_share_rounds() -> None:
     class Wide(nn.Module):
         def __init__(self, count: int) -> None:

@@ -90,6 +90,7 @@ def _attention(draft: Draft, node: fx.Node) -> None:
     elif mask is not None:
         scores = _masked(draft, scores, mask, mask.meta["dtype"], node)
     weights = call(draft, "hush.softmax", scores, -1, like=node)
+    weights.meta |= shape
     replace(draft, node, call(draft, "hush.matmul", weights, v, like=node))
 
 
@@ -103,7 +104,10 @@ def _masked(draft: Draft, scores: fx.Node, mask: fx.Node, dtype: torch.dtype, li
 
 
 def _repeat_heads(draft: Draft, x: fx.Node, times: int, like: fx.Node) -> fx.Node:
-    return call(draft, "aten.repeat_interleave.self_int", x, times, -3, like=like)
+    repeated = call(draft, "aten.repeat_interleave.self_int", x, times, -3, like=like)
+    *lead, heads, length, width = x.meta["shape"]
+    repeated.meta |= {"shape": (*lead, heads * times, length, width), "dtype": x.meta["dtype"]}
+    return repeated
 
 
 def _batch_norm(draft: Draft, node: fx.Node) -> None:

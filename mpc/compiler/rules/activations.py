@@ -9,11 +9,12 @@ from torch import Tensor
 
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Site, Value, rule
-from hush.mpc.functions import norms, softmax
+from hush.mpc.functions import attention, norms, softmax
 from hush.mpc.functions.sets import SETS
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
+_LEAST = 2.0**-6  # a bound of values that are all 0
 _CLOSE = 8.0  # a softplus may be its argument from here on: it differs by e^-8
 
 
@@ -58,6 +59,14 @@ def _softmax(site: Site, x: Shared, dim: int, keep: Tensor | None = None) -> Ste
 @rule("aten.log_softmax.int", "aten._log_softmax.default")
 def _log_softmax(site: Site, x: Shared, dim: int, *_: Any) -> Step[Shared]:
     return _over_last(site, softmax.log_softmax, x, dim, None)
+
+
+@rule("hush.attend")
+def _attend(site: Site, scores: Shared, values: Shared, keep: Tensor | None = None) -> Step[Shared]:
+    """softmax(scores) @ values, divided after the product."""
+    mask = None if keep is None else keep.reshape(keep.shape or (1,))
+    bounds = {"bound": site.bound(0), "value_bound": max(site.bound(1), _LEAST)}
+    return attention.attend(site.p, scores, values, **bounds, approx=site.approx, mask=mask)
 
 
 def _over_last(site: Site, function: Any, x: Shared, dim: int, keep: Tensor | None) -> Step[Shared]:

@@ -35,6 +35,10 @@ def _same(node: fx.Node) -> float | None:
     return _of(args_of(node)[0])
 
 
+def _second(node: fx.Node) -> float | None:
+    return _of(args_of(node)[1])
+
+
 def _one(_: fx.Node) -> float | None:
     return 1.0
 
@@ -225,6 +229,7 @@ _BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(_names("maximum.default", "minimum.default", "max.other", "min.other"), _largest(0, 1)),
     **dict.fromkeys(_names("clamp.default", "clamp_min.default", "clamp_max.default"), _clamped),
     "hush.quick_gelu": _same,
+    "hush.attend": _second,
     "aten.relu6.default": _at_most_six,
     "aten.hardtanh.default": _hardtanh,
     "aten.leaky_relu.default": _leaky,
