@@ -22,7 +22,7 @@ def to_bits(party: Party, x: Shared, *, planes: int) -> Step[SharedBits]:
     3 ... Carries into the digits by a prefix network, then into their inner positions (`adder.all_bits`).
 
     Views: those of the parts. Rounds 3 + ceil(log2 n) for n digits (2 + ceil(log2 n) if they are single bits); for 64
-    planes 16 digits and 7 rounds (755 bits an element in all) to 21 digits and 8 rounds (713), where single bits would
+    planes 16 digits and 7 rounds (731 bits an element in all) to 21 digits and 8 rounds (666), where single bits would
     cost 1,155 and 8 rounds. Exact; no leakage.
     """
     if not 1 <= planes <= x.ring.bits:

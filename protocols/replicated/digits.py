@@ -4,7 +4,7 @@ A digit of c bits generates a carry iff v_digit + w_digit >= 2^c, and passes one
 deals the digit as its thermometer code, the 2^c - 1 bits [v_digit >= i]; both answers are single entries of tables that
 are linear in that code, and P1 and P2, who know w_digit, pick the entries from their shares by themselves. So a digit
 costs 2^c - 1 dealt bits and two exchanged ones for each answer, where c single bits cost c dealt bits, c ANDs and then
-c - 1 nodes of the carry tree with two ANDs each: 11 bits instead of 27 for c = 3, and one or two rounds fewer.
+c - 1 nodes of the carry tree with two ANDs each: 11 bits instead of 21 for c = 3, and one or two rounds fewer.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def shuffle(party: Party, x: Shared) -> Step[Shared]:
     3. P2 (its term + R') and P0 order by k_20 and share the sum (`pairs.share_sum` between P2 and P0).
 
     Views: P2 sees a term masked by k_01 and one masked by k_01 again; P0 sees one masked by k_12, and in the end one
-    masked by k_12; P1 sees nothing. Each lacks one order entirely. Rounds 3; bits 4k an element in all; exact; the
+    masked by k_12; P1 sees nothing. Each lacks one order entirely. Rounds 3 (depth 2); bits 4k an element in all; exact;
+    the
     order is within 3 rows^2 / 2^65 of uniform (`draw_order`). After Laur, Willemson, Zhang (ISC 2011) and Araki
     et al. (CCS 2021), with replicated input and output.
     """
@@ -101,7 +102,7 @@ def permute(party: Party, x: Shared, places: Shared) -> Step[Shared]:
     4. The shuffled places are opened, and the rows put there, locally.
 
     Views: shuffle's, and a uniformly random order, which tells nothing about `places` as long as it is a permutation
-    (otherwise its multiset of values is revealed). Rounds 4; bits 4k an element and 7k a row in all; exact.
+    (otherwise its multiset of values is revealed). Rounds 4, depth 3; bits 4k an element and 7k a row in all; exact.
     """
     rows = x.shape[0] if x.ndim else 0
     if places.shape != (rows,) or places.ring != x.ring:
