@@ -40,9 +40,9 @@ def shuffle(party: Party, x: Shared) -> Step[Shared]:
     3. P2 (its term + R') and P0 order by k_20 and share the sum (`pairs.share_sum` between P2 and P0).
 
     Views: P2 sees a term masked by k_01 and one masked by k_01 again; P0 sees one masked by k_12, and in the end one
-    masked by k_12; P1 sees nothing. Each lacks one order entirely. Rounds 3 (depth 2); bits 4k an element in all; exact;
-    the order is within 3 rows^2 / 2^65 of uniform (`draw_order`). After Laur, Willemson, Zhang (ISC 2011) and Araki
-    et al. (CCS 2021), with replicated input and output.
+    masked by k_12; P1 sees nothing. Each lacks one order entirely. Rounds 3 (depth 2); bits 4k an element in all;
+    exact; the order is within 3 rows^2 / 2^65 of uniform (`draw_order`). After Laur, Willemson, Zhang (ISC 2011) and
+    Araki et al. (CCS 2021), with replicated input and output.
     """
     if x.ndim == 0:
         raise ShapeError("a single number has no rows to shuffle: give the value a dimension 0")

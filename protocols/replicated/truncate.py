@@ -36,8 +36,8 @@ def narrow_product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
        f = 0: `zero.reshare` in the output's ring.
 
     The carries of the dropped bits are 0, 1 or 2, and the constant centres them: the result is round(z/2^f) - 1, 0 or
-    + 1 (at most 1.5 units from z/2^f, mean 0 but for 2^-f units), for any quotient that fits k' bits, with no failure at
-    random; exact if f = 0. Views: party i sees the high bits of a summand that is masked by a key it lacks; uniform.
+    + 1 (at most 1.5 units from z/2^f, mean 0 but for 2^-f units), for any quotient that fits k' bits, with no failure
+    at random; exact if f = 0. Views: party i sees the high bits of a summand that is masked by a key it lacks; uniform.
     Leakage: the last unit depends on the dropped bits of the masked summands, of which party i knows its own. They are
     coins: uniform, and independent of the factors given z. (Shifting z_i itself and masking afterwards hides as much
     from each party, but makes the last unit a function of both factors, which a party that colludes with the client
