@@ -2,6 +2,10 @@
 
 A calibrated bound is MARGIN times the largest magnitude seen, rounded up to a power of two: it is public, so it is
 part of what a program declares to leak. Bounds that follow from the op alone leak nothing.
+
+Examples cannot show what a secret integer or bit may become: one whose mask keeps everything shows neither the minus C
+of a masked score nor a short row's count. So whatever is made of secret integers and public values alone takes the
+bound that its ops prove from the declared input, and so does whatever such a value widens by being added.
 """
 
 from __future__ import annotations
@@ -63,6 +67,7 @@ class Seen:
     most: float = 0.0
     least: float = math.inf
     bits: bool = True  # an integer tensor that was 0 or 1 throughout
+    whole: bool = True  # numbers without a fraction
 
     def update(self, value: Any) -> None:
         """Take one more example's value into account; entries that a mask makes huge do not count."""
@@ -75,6 +80,7 @@ class Seen:
         if finite.numel():
             self.most = max(self.most, float(finite.abs().max()))
             self.least = min(self.least, float(finite.abs().min()))
+            self.whole = self.whole and bool((finite == finite.round()).all())
             self.bits = self.bits and not value.is_floating_point() and 0 <= float(finite.min()) <= self.most <= 1
 
 
@@ -118,10 +124,12 @@ class Typing:
 def assign_types(draft: Draft, typing: Typing) -> str:
     """Give every node its type."""
     seen, who = observe(draft, typing.samples), visibilities(draft)
+    beyond = Beyond(who)
     for node in draft.graph.nodes:
         if node.op == "output":
             continue
-        node.meta[META] = _type(draft, node, seen[node], who[node], typing)
+        node.meta[META] = _type(draft, node, seen[node], beyond, typing)
+        beyond.note(node, power_of_two(MARGIN * seen[node].most))
     calibrated = [n for n in draft.graph.nodes if n.op == "call_function" and _leaks(n)]
     return f"ranges: {len(calibrated)} bounds calibrated on {len(typing.samples)} example(s), the rest follow from ops"
 
@@ -131,29 +139,71 @@ def _leaks(node: fx.Node) -> bool:
     return typed.visibility is Visibility.SECRET and not typed.proven
 
 
-def _type(draft: Draft, node: fx.Node, shown: Seen, who: Visibility, typing: Typing) -> Type:
-    kind = kind_of(shown.dtype)
+class Beyond:
+    """Nodes whose range examples cannot be trusted to show.
+
+    `declared`: made of secret integers and public values alone, so that the ops' own bounds hold from the input on.
+    `widened`: larger than calibrated, because something declared was added on the way.
+    """
+
+    def __init__(self, who: Mapping[fx.Node, Visibility]) -> None:
+        self.who = who
+        self.declared: set[fx.Node] = set()
+        self.widened: set[fx.Node] = set()
+
+    def untrusted(self, node: fx.Node) -> bool:
+        """Whether the bound that the ops prove must be taken, even where examples showed less."""
+        secret = [n for n in node.all_input_nodes if self.who[n] is Visibility.SECRET]
+        added = is_op(node, *_ADDS) and any(n in self.declared for n in secret)
+        return self._of_declared(node) or added or any(n in self.widened for n in secret)
+
+    def note(self, node: fx.Node, calibrated: float) -> None:
+        """Sort a node that has its type."""
+        typed: Type = node.meta[META]
+        if self.who[node] is not Visibility.SECRET:
+            return
+        integer_input = node.op == "placeholder" and typed.kind is not Kind.REAL
+        if integer_input or self._of_declared(node):
+            self.declared.add(node)
+        elif node.op == "call_function" and self.untrusted(node) and typed.bound > calibrated:
+            self.widened.add(node)
+
+    def _of_declared(self, node: fx.Node) -> bool:
+        operands = node.all_input_nodes
+        secret = [n for n in operands if self.who[n] is Visibility.SECRET]
+        weights = any(self.who[n] is Visibility.WEIGHT for n in operands)
+        return bool(secret) and not weights and all(n in self.declared for n in secret)
+
+
+_ADDS = tuple(f"aten.{op}" for op in ("add.Tensor", "sub.Tensor", "rsub.Tensor"))
+
+
+def _type(draft: Draft, node: fx.Node, shown: Seen, beyond: Beyond, typing: Typing) -> Type:
+    kind, who = kind_of(shown.dtype), beyond.who[node]
     if who is Visibility.SECRET and _is_onehot(node):
         kind = Kind.ONEHOT
     elif node.op == "placeholder" and kind is Kind.INT and shown.bits and str(node.target) not in typing.explicit:
         kind = Kind.BOOL
-    bound, proven = _bound(draft, node, who, kind, shown, typing)
+    bound, proven = _bound(draft, node, beyond, kind, shown, typing)
     if who is Visibility.SECRET and kind is Kind.REAL:
         _fits(node, shown, typing)
     frac = typing.frac if kind is Kind.REAL else 0
     divides = kind is Kind.REAL and who is Visibility.SECRET and any(is_op(u, *DIVIDES) for u in node.users)
-    floor = _floor(shown, frac) if divides else 0.0
+    floor = _floor(node, shown, frac, beyond) if divides else 0.0
     return Type(who, kind, shown.shape, dtype_name(shown.dtype), bound, frac, typing.ring.bits, proven, floor)
 
 
-def _floor(shown: Seen, frac: int) -> float:
-    """1/MARGIN of the smallest magnitude seen, rounded down to a power of two, at least one unit."""
+def _floor(node: fx.Node, shown: Seen, frac: int, beyond: Beyond) -> float:
+    """1/MARGIN of the smallest magnitude seen, rounded down to a power of two, at least one unit; 1 for a count."""
+    if beyond.untrusted(node):
+        return 1.0 if shown.whole else 2.0**-frac
     if not 0 < shown.least < math.inf:
         return 2.0**-frac
     return float(max(2.0 ** math.floor(math.log2(shown.least / MARGIN)), 2.0**-frac))
 
 
-def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
+def _bound(draft: Draft, node: fx.Node, beyond: Beyond, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
+    who = beyond.who[node]
     if node.op == "placeholder":
         return _input_bound(draft, node, kind, shown, typing)
     if who is Visibility.WEIGHT:
@@ -162,7 +212,7 @@ def _bound(draft: Draft, node: fx.Node, who: Visibility, kind: Kind, shown: Seen
         return shown.most, True
     derived = proven_bound(node)
     calibrated = power_of_two(MARGIN * shown.most)
-    if derived is not None and (kind is not Kind.REAL or derived <= calibrated):
+    if derived is not None and (kind is not Kind.REAL or derived <= calibrated or beyond.untrusted(node)):
         return derived, True
     return calibrated, False
 
