@@ -1,4 +1,4 @@
-"""One table per interpretation of an op: what it is on shares (`secure`) and how large its values get (`bounds`).
+"""What an op is on shares, and how large its values get: one table, `RULES`.
 
 The plain interpretation is the op itself, shapes come from running it, and cost from running the secure rule under a
 cost model. An op without a secure rule is an `UnsupportedOp`.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
+from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.rules.bounds import largest, magnitude, one, options, same
 from hush.mpc.compiler.rules.elementwise import total
-from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.compiler.rules.table import Bound, Site, Value, rule
 from hush.mpc.functions import attention, norms, softmax
 from hush.mpc.functions.sets import SETS
 from hush.mpc.secret import Shared
@@ -18,40 +21,45 @@ _LEAST = 2.0**-6  # a bound of values that are all 0
 _CLOSE = 8.0  # a softplus may be its argument from here on: it differs by e^-8
 
 
-def _elementwise(op: str, function: str) -> None:
-    @rule(op)
+def _at_most_six(node: fx.Node) -> float | None:
+    bound = magnitude(args_of(node)[0])
+    return None if bound is None else min(bound, 6.0)
+
+
+def _elementwise(op: str, function: str, bound: Bound | None) -> None:
+    @rule(op, bound=bound)
     def apply(site: Site, x: Shared) -> Step[Shared]:
         step: Step[Shared] = getattr(SETS[site.approx], function)(site.p, site.as_real(x), bound=site.bound(0))
         return step
 
 
-for _op, _function in (
-    ("aten.silu.default", "silu"),
-    ("aten.sigmoid.default", "sigmoid"),
-    ("aten.tanh.default", "tanh"),
-    ("aten.relu.default", "relu"),
-    ("aten.exp.default", "exp"),
-    ("aten.abs.default", "absolute"),
-    ("aten.sign.default", "sign"),
-    ("aten.sin.default", "sin"),
-    ("aten.cos.default", "cos"),
-    ("aten.erf.default", "erf"),
-    ("aten.relu6.default", "relu6"),
-    ("aten.hardsigmoid.default", "hardsigmoid"),
-    ("aten.hardswish.default", "hardswish"),
-    ("hush.quick_gelu", "quick_gelu"),
+for _op, _function, _bound in (
+    ("aten.silu.default", "silu", same),
+    ("aten.sigmoid.default", "sigmoid", one),
+    ("aten.tanh.default", "tanh", one),
+    ("aten.relu.default", "relu", same),
+    ("aten.exp.default", "exp", None),
+    ("aten.abs.default", "absolute", same),
+    ("aten.sign.default", "sign", one),
+    ("aten.sin.default", "sin", one),
+    ("aten.cos.default", "cos", one),
+    ("aten.erf.default", "erf", one),
+    ("aten.relu6.default", "relu6", _at_most_six),
+    ("aten.hardsigmoid.default", "hardsigmoid", one),
+    ("aten.hardswish.default", "hardswish", same),
+    ("hush.quick_gelu", "quick_gelu", same),
 ):
-    _elementwise(_op, _function)
+    _elementwise(_op, _function, _bound)
 
 
-@rule("aten.gelu.default")
+@rule("aten.gelu.default", bound=same)
 def _gelu(site: Site, x: Shared, *, approximate: str = "none") -> Step[Shared]:
     functions = SETS[site.approx]
     function = functions.gelu_tanh if approximate == "tanh" else functions.gelu
     return function(site.p, x, bound=site.bound(0))
 
 
-@rule("hush.softmax")
+@rule("hush.softmax", bound=one)
 def _softmax(site: Site, x: Shared, dim: int, keep: Tensor | None = None) -> Step[Shared]:
     return _over_last(site, softmax.softmax, x, dim, keep)
 
@@ -61,7 +69,7 @@ def _log_softmax(site: Site, x: Shared, dim: int, *_: Any) -> Step[Shared]:
     return _over_last(site, softmax.log_softmax, x, dim, None)
 
 
-@rule("hush.attend")
+@rule("hush.attend", bound=largest(1))
 def _attend(site: Site, scores: Shared, values: Shared, keep: Tensor | None = None) -> Step[Shared]:
     """softmax(scores) @ values, divided after the product."""
     mask = None if keep is None else keep.reshape(keep.shape or (1,))
@@ -96,7 +104,7 @@ def _rms_norm(site: Site, x: Shared, weight: Value, eps: float) -> Step[Shared]:
     return (yield from _affine(site, y, weight, None))
 
 
-@rule("hush.unit")
+@rule("hush.unit", bound=one)
 def _unit(site: Site, x: Shared, dim: int, eps: float) -> Step[Shared]:
     return norms.unit_length(site.p, x, dim, bound=site.bound(0), eps=eps)
 
@@ -126,7 +134,13 @@ def _affine(site: Site, y: Shared, weight: Value, bias: Value) -> Step[Shared]:
     return y if bias is None else total(site, y, bias)
 
 
-@rule("aten.softplus.default")
+def _softened(node: fx.Node) -> float | None:
+    """max(x, 0) + ln(1 + e^-|beta x|) / beta."""
+    bound, beta = magnitude(args_of(node)[0]), options(node, 1.0)[0]
+    return None if bound is None or beta <= 0 else bound + math.log(2) / beta
+
+
+@rule("aten.softplus.default", bound=_softened)
 def _softplus(site: Site, x: Shared, beta: float = 1.0, threshold: float = 20.0) -> Step[Shared]:
     """ln(1 + e^(beta x)) / beta. Where beta x passes the threshold torch gives x, which differs by e^-threshold."""
     if beta <= 0 or threshold < _CLOSE:
@@ -138,14 +152,14 @@ def _softplus(site: Site, x: Shared, beta: float = 1.0, threshold: float = 20.0)
     return (yield from p.mul_public(y, 1 / beta, frac=x.frac))
 
 
-@rule("aten.log_sigmoid.default")
+@rule("aten.log_sigmoid.default", bound=_softened)
 def _log_sigmoid(site: Site, x: Shared) -> Step[Shared]:
     """-softplus(-x)."""
     p = site.p
     return p.neg((yield from SETS[site.approx].softplus(p, p.neg(site.as_real(x)), bound=site.bound(0))))
 
 
-@rule("aten.glu.default")
+@rule("aten.glu.default", bound=same)
 def _glu(site: Site, x: Shared, dim: int = -1) -> Step[Shared]:
     """a * sigmoid(b) for the halves a, b of x along `dim`."""
     p, half = site.p, x.shape[dim] // 2

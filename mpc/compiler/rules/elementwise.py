@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hush.mpc.compiler.rules.bounds import multiplied, same, summed
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.functions import division, log, reciprocal, rsqrt, sqrt
 from hush.mpc.secret import Shared
@@ -75,19 +76,19 @@ def _precision(site: Site, factor: Number, bound: float) -> int:
     return max(min(wanted, room), site.p.frac)
 
 
-@rule("aten.add.Tensor", "aten.add.Scalar", exact=True)
+@rule("aten.add.Tensor", "aten.add.Scalar", exact=True, bound=summed)
 def _add(site: Site, a: Value, b: Value, *, alpha: float = 1) -> Any:
     if alpha == 1:
         return total(site, a, b)
     return _weighted(site, a, b, alpha)
 
 
-@rule("aten.sub.Tensor", "aten.sub.Scalar", exact=True)
+@rule("aten.sub.Tensor", "aten.sub.Scalar", exact=True, bound=summed)
 def _sub(site: Site, a: Value, b: Value, *, alpha: float = 1) -> Any:
     return total(site, a, minus(site, b)) if alpha == 1 else _weighted(site, a, b, -alpha)
 
 
-@rule("aten.rsub.Scalar", "aten.rsub.Tensor", exact=True)
+@rule("aten.rsub.Scalar", "aten.rsub.Tensor", exact=True, bound=summed)
 def _rsub(site: Site, a: Value, b: Value, alpha: float = 1) -> Any:
     return total(site, minus(site, a), b) if alpha == 1 else _weighted(site, b, a, -alpha)
 
@@ -97,12 +98,12 @@ def _weighted(site: Site, a: Value, b: Value, factor: float) -> Step[Shared]:
     return total(site, a, scaled)
 
 
-@rule("aten.neg.default", exact=True)
+@rule("aten.neg.default", exact=True, bound=same)
 def _neg(site: Site, x: Shared) -> Shared:
     return site.p.neg(x)
 
 
-@rule("aten.mul.Tensor", "aten.mul.Scalar", exact=True)
+@rule("aten.mul.Tensor", "aten.mul.Scalar", exact=True, bound=multiplied)
 def _mul(site: Site, a: Value, b: Value) -> Step[Shared]:
     return times(site, a, b)
 

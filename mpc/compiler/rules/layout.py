@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.compiler.ops import op_name, op_target
+from hush.mpc.compiler.rules.bounds import of_list, padded, same
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.secret import Shared, concat, stack
@@ -55,13 +56,13 @@ KEEPS_ROWS = _VIEWS + _MOVES
 """Ops under which a one-hot integer stays one."""
 
 
-@rule(*_VIEWS, onehot=True, exact=True)
+@rule(*_VIEWS, onehot=True, exact=True, bound=same)
 def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
     # parts need not be laid out in memory as the plain tensor was
     return _keep_last(site, x, lambda t: t.reshape(list(shape)))
 
 
-@rule(*_MOVES, onehot=True, exact=True)
+@rule(*_MOVES, onehot=True, exact=True, bound=same)
 def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
     target: Callable[..., Tensor] = op_target(op_name(site.node.target))
 
@@ -71,20 +72,20 @@ def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Sha
     return _keep_last(site, x, move) if isinstance(x, Shared) else move(x)
 
 
-@rule(*_aten("unfold.default", "diagonal.default", "tril.default", "triu.default", "pixel_shuffle.default"))
+@rule(*_aten("unfold.default", "diagonal.default", "tril.default", "triu.default", "pixel_shuffle.default"), bound=same)
 def _rearrange_values(site: Site, x: Shared, *args: Any) -> Shared:
     target: Callable[..., Tensor] = op_target(op_name(site.node.target))
     return x.local(lambda t: target(t, *args))
 
 
-@rule(*_aten("split.Tensor", "split_with_sizes.default", "chunk.default", "unbind.int"))
+@rule(*_aten("split.Tensor", "split_with_sizes.default", "chunk.default", "unbind.int"), bound=same)
 def _split(site: Site, x: Shared, *args: Any) -> list[Shared]:
     target = op_target(op_name(site.node.target))
     pieces = [target(t, *args) for t in x.parts]
     return [replace(x, parts=tuple(parts)) for parts in zip(*pieces, strict=True)]
 
 
-@rule("getitem", exact=True)
+@rule("getitem", exact=True, bound=same)
 def _getitem(site: Site, values: Sequence[Any], index: int) -> Any:
     return operator.getitem(values, index)
 
@@ -98,17 +99,17 @@ def _alike(site: Site, values: Sequence[Value]) -> list[Shared]:
     return [site.secret(v, finest) for v in values]
 
 
-@rule(*_aten("cat.default"))
+@rule(*_aten("cat.default"), bound=of_list)
 def _cat(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
     return concat(_alike(site, values), dim)
 
 
-@rule(*_aten("stack.default"))
+@rule(*_aten("stack.default"), bound=of_list)
 def _stack(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
     return stack(_alike(site, values), dim)
 
 
-@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"), exact=True)
+@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"), exact=True, bound=same)
 def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
     """Between real, integer and bit: lifting is local; a truth value of an integer is a comparison with 0."""
     source = site.node.args[0]
@@ -129,7 +130,7 @@ def _nonzero(site: Site, x: Shared) -> Any:
     return (yield from site.p.from_bits(site.p.invert(zero)))[0]
 
 
-@rule(*_aten("pad.default", "constant_pad_nd.default"))
+@rule(*_aten("pad.default", "constant_pad_nd.default"), bound=padded)
 def _pad(site: Site, x: Shared, pad: Sequence[int], *rest: Any) -> Shared:
     mode = rest[0] if rest and isinstance(rest[0], str) else "constant"
     fill = next((r for r in rest if isinstance(r, int | float)), 0)
@@ -144,7 +145,7 @@ def _pad(site: Site, x: Shared, pad: Sequence[int], *rest: Any) -> Shared:
     return x.local(lambda t: t.reshape(-1)[places.to(t.device)])
 
 
-@rule(*_aten("index_select.default"))
+@rule(*_aten("index_select.default"), bound=same)
 def _index_select(site: Site, x: Shared, dim: int, index: Tensor) -> Shared:
     if isinstance(index, Shared):
         raise site.unsupported("rows at secret places have a rule as x[index], not as index_select")

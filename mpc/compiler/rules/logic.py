@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hush.mpc import fixed_point
 from hush.mpc.compiler.ops import op_name, op_target
+from hush.mpc.compiler.rules.bounds import largest, one
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
@@ -24,7 +25,7 @@ def _is_onehot(site: Site, index: int) -> bool:
     return hasattr(operand, "meta") and type_of(operand).kind is Kind.ONEHOT
 
 
-@rule(*(f"aten.{op}.{kind}" for op in _COMPARISONS for kind in _KINDS), onehot=True)
+@rule(*(f"aten.{op}.{kind}" for op in _COMPARISONS for kind in _KINDS), onehot=True, bound=one)
 def _compare(site: Site, a: Value, b: Value) -> Any:
     """One comparison, exact. Of a one-hot integer with a number: a table look-up, local."""
     if _is_onehot(site, 0) and isinstance(b, int | float):
@@ -71,21 +72,21 @@ def _gap(site: Site, a: Value, b: Value) -> Shared:
     return p.add_public(p.neg(b), torch.as_tensor(a))
 
 
-@rule("aten.logical_not.default", "aten.bitwise_not.default")
+@rule("aten.logical_not.default", "aten.bitwise_not.default", bound=one)
 def _not(site: Site, x: Shared) -> Shared:
     if type_of(site.node.args[0]).kind is not Kind.BOOL:  # type: ignore[arg-type]
         raise site.unsupported("negation of a secret that is no truth value has no rule")
     return site.p.add_public(site.p.neg(x), 1)
 
 
-@rule("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default")
+@rule("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default", bound=one)
 def _and(site: Site, a: Value, b: Value) -> Step[Shared]:
     """Product of truth values: local with a public one."""
     _only_bits(site)
     return (yield from _bit_product(site, a, b))
 
 
-@rule("aten.__or__.Tensor", "aten.bitwise_or.Tensor", "aten.logical_or.default")
+@rule("aten.__or__.Tensor", "aten.bitwise_or.Tensor", "aten.logical_or.default", bound=one)
 def _or(site: Site, a: Value, b: Value) -> Step[Shared]:
     """a + b - ab."""
     _only_bits(site)
@@ -110,12 +111,12 @@ def _bit_product(site: Site, a: Value, b: Value) -> Step[Shared]:
     return site.p.scale(secret, torch.as_tensor(public).long().to(secret.parts[0].device))
 
 
-@rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+@rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar", bound=largest(1, 2))
 def _where(site: Site, condition: Value, a: Value, b: Value) -> Step[Shared]:
     return (yield from choose(site, condition, a, b))
 
 
-@rule("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
+@rule("aten.masked_fill.Scalar", "aten.masked_fill.Tensor", bound=largest(0, 2))
 def _masked_fill(site: Site, x: Value, mask: Value, value: Value) -> Step[Shared]:
     return (yield from choose(site, mask, value, x))
 
@@ -155,12 +156,12 @@ def _choose_constants(site: Site, condition: Shared, a: Value, b: Value, frac: i
     return site.p.add_public(site.p.scale(condition, step).with_frac(frac), low.clamp(-most, most))
 
 
-@rule("aten.maximum.default", "aten.max.other")
+@rule("aten.maximum.default", "aten.max.other", bound=largest(0, 1))
 def _maximum(site: Site, a: Value, b: Value) -> Step[Shared]:
     return (yield from _extreme(site, a, b, largest=True))
 
 
-@rule("aten.minimum.default", "aten.min.other")
+@rule("aten.minimum.default", "aten.min.other", bound=largest(0, 1))
 def _minimum(site: Site, a: Value, b: Value) -> Step[Shared]:
     return (yield from _extreme(site, a, b, largest=False))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hush.mpc.compiler.rules.bounds import same
 from hush.mpc.compiler.rules.contractions import product
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
@@ -33,7 +34,7 @@ def _rows(table: Shared | Tensor, ids: Tensor) -> Shared | Tensor:
     return table[ids]
 
 
-@rule("aten.gather.default")
+@rule("aten.gather.default", bound=same)
 def _gather(site: Site, x: Value, dim: int, index: Value, **_: Any) -> Any:
     if not isinstance(index, Shared):
         assert isinstance(x, Shared)
@@ -56,7 +57,7 @@ def _gather_secret(site: Site, x: Value, dim: int, index: Shared) -> Step[Shared
     return found[..., 0].local(lambda t: t.movedim(-1, dim))
 
 
-@rule("aten.index.Tensor", onehot=True)
+@rule("aten.index.Tensor", onehot=True, bound=same)
 def _index(site: Site, x: Value, indices: Sequence[Value]) -> Any:
     if isinstance(x, Shared) and type_of(site.node.args[0]).kind is Kind.ONEHOT:  # type: ignore[arg-type]
         x = site.integer(x)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hush.mpc.compiler.rules.bounds import along, one, place, same
 from hush.mpc.compiler.rules.table import Site, rule
 from hush.mpc.functions import order, sqrt
 from hush.mpc.protocol import ConvShape
@@ -22,12 +23,12 @@ def _dims(x: Shared, dim: int | Sequence[int] | None) -> tuple[int, ...]:
     return tuple(d % x.ndim for d in ([dim] if isinstance(dim, int) else dim))
 
 
-@rule("aten.sum.dim_IntList", "aten.sum.default", exact=True)
+@rule("aten.sum.dim_IntList", "aten.sum.default", exact=True, bound=along)
 def _sum(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: Any) -> Shared:
     return x.sum(_dims(x, dim), keepdim)
 
 
-@rule("aten.cumsum.default", exact=True)
+@rule("aten.cumsum.default", exact=True, bound=along)
 def _cumsum(site: Site, x: Shared, dim: int, **_: Any) -> Shared:
     return x.local(lambda t: x.ring.reduce(t.cumsum(dim, dtype=t.dtype)))
 
@@ -44,7 +45,7 @@ def _span(x: Shared, dim: int, start: int, length: int) -> Shared:
     return x.local(lambda t: t.narrow(dim, start, length))
 
 
-@rule("aten.mean.dim", "aten.mean.default")
+@rule("aten.mean.dim", "aten.mean.default", bound=same)
 def _mean(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: Any) -> Step[Shared]:
     return average(site, site.as_real(x), _dims(x, dim), keepdim, site.bound(0))
 
@@ -92,22 +93,22 @@ def _norm(site: Site, x: Shared, ord: float = 2, dim: Any = None, keepdim: bool 
     return (yield from sqrt.sqrt(site.p, squares, bound=max(count * site.bound(0) ** 2, 1.0)))
 
 
-@rule("aten.amax.default")
+@rule("aten.amax.default", bound=same)
 def _amax(site: Site, x: Shared, dim: Any = (), keepdim: bool = False) -> Step[Shared]:
     return (yield from _extreme(site, x, _dims(x, dim), keepdim))
 
 
-@rule("aten.amin.default")
+@rule("aten.amin.default", bound=same)
 def _amin(site: Site, x: Shared, dim: Any = (), keepdim: bool = False) -> Step[Shared]:
     return site.p.neg((yield from _extreme(site, site.p.neg(x), _dims(x, dim), keepdim)))
 
 
-@rule("aten.max.default")
+@rule("aten.max.default", bound=same)
 def _max(site: Site, x: Shared) -> Step[Shared]:
     return (yield from _extreme(site, x, _dims(x, None), False))
 
 
-@rule("aten.min.default")
+@rule("aten.min.default", bound=same)
 def _min(site: Site, x: Shared) -> Step[Shared]:
     return site.p.neg((yield from _extreme(site, site.p.neg(x), _dims(x, None), False)))
 
@@ -119,12 +120,12 @@ def _extreme(site: Site, x: Shared, dims: tuple[int, ...], keepdim: bool) -> Ste
     return found.reshape(*(1 if d in dims else s for d, s in enumerate(x.shape))) if keepdim else found
 
 
-@rule("aten.argmax.default")
+@rule("aten.argmax.default", bound=place)
 def _argmax(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
     return (yield from _place(site, x, dim, keepdim))
 
 
-@rule("aten.argmin.default")
+@rule("aten.argmin.default", bound=place)
 def _argmin(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
     return (yield from _place(site, site.p.neg(x), dim, keepdim))
 
@@ -137,7 +138,7 @@ def _place(site: Site, x: Shared, dim: int | None, keepdim: bool) -> Step[Shared
     return found.local(lambda t: t.unsqueeze(dim)) if keepdim else found
 
 
-@rule("aten.any.dim", "aten.any.default")
+@rule("aten.any.dim", "aten.any.default", bound=one)
 def _any(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -> Step[Shared]:
     """Whether any truth value is 1: the number of them is not 0."""
     count = x.sum(_dims(x, dim), keepdim)
@@ -145,7 +146,7 @@ def _any(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -
     return (yield from site.p.from_bits(site.p.invert(zero)))[0]
 
 
-@rule("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default")
+@rule("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default", bound=same)
 def _adaptive_pool(site: Site, x: Shared, size: Sequence[int]) -> Step[Shared]:
     space = tuple(x.shape[x.ndim - len(size) :])
     if all(s == 1 for s in size):
@@ -156,7 +157,7 @@ def _adaptive_pool(site: Site, x: Shared, size: Sequence[int]) -> Step[Shared]:
     return _pool(site, x, kernel, kernel, [0] * len(size))
 
 
-@rule("aten.avg_pool1d.default", "aten.avg_pool2d.default")
+@rule("aten.avg_pool1d.default", "aten.avg_pool2d.default", bound=same)
 def _avg_pool(
     site: Site,
     x: Shared,
@@ -183,7 +184,7 @@ def _pool(site: Site, x: Shared, kernel: Sequence[int], stride: Sequence[int], p
     return y if x.ndim == count + 2 else y[0]
 
 
-@rule("aten.max_pool2d.default", "aten.max_pool1d.default")
+@rule("aten.max_pool2d.default", "aten.max_pool1d.default", bound=same)
 def _max_pool(
     site: Site,
     x: Shared,

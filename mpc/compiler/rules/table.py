@@ -18,6 +18,7 @@ from hush.mpc.secret import Shared
 
 Value = Shared | Tensor | float | int | None
 RuleBody = Callable[..., Any]
+Bound = Callable[[fx.Node], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +28,28 @@ class Rule:
     Secret operands come as `Shared`, weights as `Shared` or (public weights) as float tensors, constants as tensors and
     numbers. With `onehot`, secret integers that travel as one-hot rows come as such rows; else as integers. With
     `exact`, bits and integers that were converted to reals come without fraction bits: products with them are exact.
+    `bound` (one of `rules/bounds.py`) gives the largest magnitude of the result where that follows from the op.
     """
 
     body: RuleBody
     onehot: bool = False
     exact: bool = False
+    bound: Bound | None = None
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str, onehot: bool = False, exact: bool = False) -> Callable[[RuleBody], RuleBody]:
-    """Register the secure rule of the named ops."""
+def rule(
+    *names: str, onehot: bool = False, exact: bool = False, bound: Bound | None = None
+) -> Callable[[RuleBody], RuleBody]:
+    """Register the secure rule of the named ops; the options are those of `Rule`."""
 
     def register(body: RuleBody) -> RuleBody:
         for name in names:
             if name in RULES:
                 raise ValueError(f"{name} has two rules")
-            RULES[name] = Rule(body, onehot, exact)
+            RULES[name] = Rule(body, onehot, exact, bound)
         return body
 
     return register
