@@ -6,8 +6,7 @@ import math
 
 from torch import Tensor
 
-from hush.mpc.functions.reciprocal import reciprocal
-from hush.mpc.functions.softmax import LEAST, MOST, Masked, exponentials, softmax
+from hush.mpc.functions.softmax import MOST, Masked, exponentials, invert_sums, softmax
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
@@ -42,6 +41,6 @@ def attend(
     fine = min(f + _INVERSE_BITS, 60 - f - math.ceil(math.log2(value_bound)))
     mixed, inverse = yield from together(
         p.matmul(masked.rows.scatter(powers).reshape(*scores.shape), values, frac=f),
-        reciprocal(p, total, bound=MOST * masked.rows.longest, floor=LEAST, frac=fine, approx=approx),
+        invert_sums(p, total, masked.rows.longest, frac=fine, approx=approx),
     )
     return (yield from p.mul(mixed, masked.rows.per_row(inverse, scores.shape), frac=f))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hush.mpc.functions.declare import Elementwise, declare
 from hush.mpc.functions.exp import exp_nonpositive, exp_puma
+from hush.mpc.functions.inverse import inverse_between, most
 from hush.mpc.functions.log import log
 from hush.mpc.functions.masks import Rows, Whole, settle
 from hush.mpc.functions.reciprocal import reciprocal
@@ -60,11 +61,16 @@ def softmax(
     masked = Masked.of(x.shape, mask, bound)
     _, powers, total = yield from exponentials(p, masked.enter(p, x), masked, approx)
     longest, puma = masked.rows.longest, approx == "puma"
-    inverse = yield from reciprocal(
-        p, total, bound=MOST * longest, floor=LEAST, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx
-    )
+    inverse = yield from invert_sums(p, total, longest, frac=x.frac if puma else x.frac + SPARE_BITS, approx=approx)
     shares = yield from p.mul(powers, masked.rows.spread(inverse), frac=x.frac)
     return masked.rows.scatter(shares).reshape(*x.shape)
+
+
+def invert_sums(p: Protocol, total: Shared, longest: int, *, frac: int, approx: str) -> Step[Shared]:
+    """1/total for the sums of rows of at most so many exponentials (`puma`: by PUMA's reciprocal)."""
+    if approx == "puma" or MOST * longest > most(total.frac):
+        return reciprocal(p, total, bound=MOST * longest, floor=LEAST, frac=frac, approx=approx)
+    return inverse_between(p, total, low=LEAST, high=MOST * longest, frac=frac)
 
 
 def log_softmax(

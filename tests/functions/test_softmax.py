@@ -266,3 +266,12 @@ def test_tolerance_leaves_room_for_every_level() -> None:
     for n in (1, 2, 3, 128, 2048):
         levels = max(1, math.ceil(math.log2(n)))
         assert levels * 2.0 ** (tolerance(18, n) - 18) <= 0.1875
+
+
+def test_long_rows_at_a_finer_scale() -> None:
+    """There the sum may be too large for the cheaper reciprocal."""
+    p = Fixed(frac=20, strict=True)
+    x = scores(3, 2048)
+    with pytest.raises(StopIteration) as stop:
+        next(softmax(p, p.enter(x), bound=BOUND))
+    assert (p.value_of(stop.value.value) - x.softmax(-1)).abs().max() < USUAL
