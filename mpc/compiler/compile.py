@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft, capture, placeholders_of
+from hush.mpc.compiler.forms import check_forms
 from hush.mpc.compiler.passes.algebra import combine_terms, fold_linears, fold_norms, fold_scales
 from hush.mpc.compiler.passes.attention import join_attention
 from hush.mpc.compiler.passes.calibrate import Typing, assign_types, score_bound
@@ -18,7 +19,6 @@ from hush.mpc.compiler.passes.partition import Split, partition
 from hush.mpc.compiler.passes.public import fold_public, merge_constants
 from hush.mpc.compiler.passes.recognise import recognise
 from hush.mpc.compiler.program import Program
-from hush.mpc.compiler.rules import rule_for
 from hush.mpc.compiler.serialise import dump, parse
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, by_name
 from hush.mpc.compiler.types import META, Kind, Visibility, dtype_name, type_of
@@ -46,7 +46,8 @@ def compile_module(
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights` is "secret" or
     "public", `approx` the name of an approximation set. `ranges` widens the calibration: further example calls (tuples
-    of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. UnsupportedOp for an op without a rule.
+    of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. UnsupportedOp for an op without a rule,
+    or whose rule does not cover its arguments.
     """
     if weights not in ("secret", "public"):
         raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
@@ -57,9 +58,7 @@ def compile_module(
     samples = _samples(draft, () if ranges is None or isinstance(ranges, Mapping) else ranges)
     samples += _stretched(draft, explicit)
     log = _passes(draft, Typing(samples, ring, frac, explicit))
-    for node in draft.graph.nodes:
-        if node.op == "call_function" and type_of(node).visibility is Visibility.SECRET:
-            rule_for(node)
+    check_forms(draft, approx=approx, weights=weights, ring=ring, frac=frac)
     outputs = _outputs(draft)
     split, line = partition(draft)
     program = _program(draft, split, outputs, (weights, approx), (frac, ring))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from support.programs import check, compiled, largest_error, run_fixed
 from torch import Tensor, nn
 
+from hush.mpc.compiler import compile_module
 from hush.mpc.errors import UnsupportedOp
 
 Body = Callable[..., Any]
@@ -177,14 +178,26 @@ def _compare(table: Mapping[str, tuple[Body, float]], x: Tensor, weights: str) -
     assert {n: e for n, e in errors.items() if e > table[n][1]} == {}
 
 
-def test_arguments_that_activations_do_not_cover_are_named() -> None:
-    for body, message in (
-        (lambda m, x: F.softplus(x, 1.0, 2.0), "threshold 2"),
-        (lambda m, x: torch.celu(x, -1.0), "alpha"),
-        (lambda m, x: torch.ops.aten.elu(x, 1.0, 1.0, 2.0), "input_scale"),
-    ):
-        with pytest.raises(UnsupportedOp, match=message):
-            compiled(Wrap(body), (_randn(4),))
+UNCOVERED: dict[str, tuple[Body, str]] = {
+    "softplus": (lambda m, x: F.softplus(x, 1.0, 2.0), "threshold 2"),
+    "celu": (lambda m, x: torch.celu(x, -1.0), "alpha"),
+    "elu": (lambda m, x: torch.ops.aten.elu(x, 1.0, 1.0, 2.0), "input_scale"),
+    "einsum": (lambda m, x: torch.einsum("bij,bij,bij->b", x, x, x), "two operands"),
+    "einsum sum": (lambda m, x: torch.einsum("bij,kj->bk", x, m.w), "sum it first"),
+    "max_pool": (lambda m, x: F.max_pool1d(x, 2, ceil_mode=True), "ceil_mode"),
+    "norm": (lambda m, x: x.norm(p=3, dim=-1), "order 3"),
+    "power": (lambda m, x: x.abs() ** 4.5, "beyond 4"),
+    "rounding": (lambda m, x: x.long(), "integer"),
+}
+
+
+@pytest.mark.parametrize("weights", ["secret", "public"])
+@pytest.mark.parametrize("name", UNCOVERED)
+def test_arguments_that_no_rule_covers_are_named_while_compiling(name: str, weights: str) -> None:
+    body, message = UNCOVERED[name]
+    with pytest.raises(UnsupportedOp, match=message) as caught:
+        compile_module(Wrap(body), (_randn(2, 3, 6),), weights=weights)
+    assert "test_ops.py" in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", ["secret", "public"])
