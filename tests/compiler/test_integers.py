@@ -128,6 +128,17 @@ def test_ids_outside_the_vocabulary_are_refused() -> None:
         program.encode_inputs((IDS.float(),))
 
 
+def test_logic_of_secret_numbers_is_refused() -> None:
+    """As a product of numbers it would give 2 and more where torch gives True."""
+
+    class Both(nn.Module):
+        def forward(self, x: Tensor, counts: Tensor, bits: Tensor) -> Tensor:
+            return torch.where(torch.logical_and(counts, bits), x, -x)
+
+    with pytest.raises(UnsupportedOp, match="truth values"):
+        compile_module(Both(), (torch.ones(3), torch.tensor([0, 2, 3]), torch.tensor([True, True, False])))
+
+
 def test_rounding_a_secret_real_is_refused() -> None:
     class Round(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

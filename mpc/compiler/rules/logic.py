@@ -95,8 +95,8 @@ def _or(site: Site, a: Value, b: Value) -> Step[Shared]:
 
 
 def _only_bits(site: Site) -> None:
-    if site.type.kind is not Kind.BOOL:
-        raise site.unsupported("bitwise logic of secret integers has no rule; of truth values it has")
+    if any(type_of(operand).kind is not Kind.BOOL for operand in site.node.all_input_nodes):
+        raise site.unsupported("logic of secret integers has no rule; of truth values it has")
 
 
 def _as_integer(value: Value) -> Value:
