@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.errors import RangeError
-from hush.mpc.functions.order import larger, maximum
+from hush.mpc.functions.contest import largest, largest_of_rows
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
@@ -78,15 +78,8 @@ class Rows:
         return x.local(lambda t: x.ring.reduce(t.new_zeros(t.shape[0], count).index_add_(1, self.row.to(t.device), t)))
 
     def maximum(self, p: Protocol, x: Shared, *, bound: float, drop: int) -> Step[Shared]:
-        """[L, R]: the largest of each row of [L, K], by a tournament: K - R comparisons in log2(longest) levels."""
-        lengths = self.lengths
-        while int(lengths.max()) > 1:
-            even, paired = _pairs(lengths)
-            left = x[:, even[paired]]
-            won = yield from larger(p, left, x[:, even[paired] + 1], bound=bound, drop=drop)
-            x = _place(x[:, even], won, paired)
-            lengths = (lengths + 1) // 2
-        return x
+        """[L, R]: the largest of each row of [L, K]."""
+        return (yield from largest_of_rows(p, x, self.lengths, bound=bound, drop=drop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +110,4 @@ class Whole:
 
     def maximum(self, p: Protocol, x: Shared, *, bound: float, drop: int) -> Step[Shared]:
         """[..., 1]: the largest of each row."""
-        return (yield from maximum(p, x, bound=bound, drop=drop, keepdim=True))
-
-
-def _pairs(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the even entries of every row, and which of those have a right neighbour in their row."""
-    row = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    within = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
-    even = (within % 2 == 0).nonzero().reshape(-1)
-    return even, (within[even] + 1 < lengths[row[even]]).nonzero().reshape(-1)
-
-
-def _place(x: Shared, new: Shared, where: Tensor) -> Shared:
-    """x with the columns `where` replaced by those of `new`."""
-    parts = tuple(t.clone().index_copy_(1, where.to(t.device), n) for t, n in zip(x.parts, new.parts, strict=True))
-    return Shared(parts, x.frac, x.ring)
+        return (yield from largest(p, x, bound=bound, drop=drop))
