@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 
+from hush.mpc.functions.polynomial import dot
 from hush.mpc.protocol import Protocol
-from hush.mpc.secret import Shared, stack
+from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
 
 DEGREE = 7
@@ -70,11 +71,3 @@ def evaluate(
         return (yield from p.truncate(p.add(product, p.rescale(a, 2 * g)), g if frac is None else frac))
     a, b, upper = yield from together(low, high, p.mul(t4, factor, frac=g))
     return (yield from dot(p, [factor, upper], [a, b], frac=g if frac is None else frac))
-
-
-def dot(p: Protocol, xs: list[Shared], ys: list[Shared], *, frac: int) -> Step[Shared]:
-    """sum_i xs[i] * ys[i] elementwise with one truncation: a batch of 1 x k by k x 1 matrix products."""
-    left, right = stack(xs, -1), stack(ys, -1)
-    shape = tuple(xs[0].shape)
-    product = yield from p.matmul(left.reshape(*shape, 1, len(xs)), right.reshape(*shape, len(ys), 1), frac=frac)
-    return product.reshape(*shape)

@@ -8,7 +8,7 @@ import torch
 
 from hush.mpc.functions.declare import declare
 from hush.mpc.functions.piecewise import below, beyond, constant_where, window
-from hush.mpc.functions.polynomial import weighted
+from hush.mpc.functions.polynomial import RING40, arguments, line, weighted
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
@@ -22,9 +22,8 @@ _PUMA = "PUMA, arXiv 2307.12533, section 4.3"
 # 2 exp(x/2) on [-14, 0.5] as (w + t u + e)(3 w - 2 z + s u + f) + g with u = x + h, z = u^2/128, w = (z + b)^2: all
 # that a polynomial of degree 8 can do in three products. In order h, s, b, e, f, g, t: benchmarks/fit_polynomials.py.
 _ROOT = (8.50022514, 0.1704445824, 0.2048438702, 0.0497442661, 1.207924283, -0.09379215323, -0.0009132295082)
-_NARROW, _SMALL = Ring(40), Ring(34)
+_SMALL = Ring(34)
 _CENTRE = 1.8125  # the last square is formed as (r - c)(r + c) + c^2: r^2 up to 6.6 would wrap
-_DETAIL = 22  # fraction bits of s and t
 
 
 @declare(
@@ -43,8 +42,6 @@ def exp_nonpositive(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     Four products of 120, 177, 162 and 267 bits; a comparison to a unit beside them, a select of 136. In all 9 rounds
     and 902 bits an element at bound 64, f = 18.
     """
-    if x.ring.bits != 64:
-        raise ValueError(f"exp of a secret in 2^{x.ring.bits}: widen it to 2^64 first (truncate with ring=)")
     if bound <= -CUT:
         r = yield from _root(p, x)
     else:
@@ -66,19 +63,12 @@ def _root(p: Protocol, x: Shared) -> Step[Shared]:
     u has 17 fraction bits, z, w and both factors 18 in 2^40, which a product below 4 just fits.
     """
     shift, slope, b, e, f, g, tilt = _ROOT
-    u = p.add_public((yield from _coarse(p, x)), shift)
-    coarse = p.rescale(u, 17) if u.frac <= 17 else (yield from p.truncate(u, 17, ring=Ring(63)))
-    z = yield from p.mul(coarse, coarse.with_frac(24), frac=18, ring=_NARROW)
+    u, coarse = yield from arguments(p, p.add_public(x, shift))
+    z = yield from p.mul(coarse, coarse.with_frac(coarse.frac + 7), frac=18, ring=RING40)
     root = p.add_public(z, b)
-    w, left, right = yield from together(p.mul(root, root, frac=18), _line(p, u, tilt, e), _line(p, u, slope, f))
+    w, left, right = yield from together(p.mul(root, root, frac=18), line(p, u, tilt, e), line(p, u, slope, f))
     r = yield from p.mul(p.add(w, left), weighted([w, z, right], [3, -2, 1]), frac=15, ring=_SMALL)
     return p.add_public(r, g)
-
-
-def _line(p: Protocol, u: Shared, factor: float, constant: float) -> Step[Shared]:
-    """factor * u + constant at 18 fraction bits in 2^40: local."""
-    exact = p.scale(u, round(factor * 2.0**_DETAIL)).with_frac(u.frac + _DETAIL)
-    return p.truncate(p.add_public(exact, constant), 18, ring=_NARROW)
 
 
 def _coarse(p: Protocol, x: Shared) -> Step[Shared]:

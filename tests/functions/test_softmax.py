@@ -12,12 +12,14 @@ from support.trio import Trio
 from torch import Tensor
 
 from hush.mpc import fixed_point
+from hush.mpc.cost import total
 from hush.mpc.errors import RangeError
 from hush.mpc.functions.declare import declared
 from hush.mpc.functions.masks import Rows, settle
 from hush.mpc.functions.softmax import log_softmax, softmax, tolerance
 from hush.mpc.ring import RING64
 from hush.protocols.fixed import Fixed
+from hush.protocols.replicated.cost import ReplicatedCost, meta
 
 LOWEST = torch.finfo(torch.float32).min
 MASKS = [-1e4, -1e9, LOWEST, -math.inf]
@@ -221,6 +223,13 @@ def test_log_softmax_of_the_worst_rows() -> None:
 
 
 # ------------------------------------------------------------------ cost and range
+def test_rounds_and_bytes_that_the_docstring_states() -> None:
+    scores_of_heads = meta((12, 128, 128), 18, RING64)
+    cost = total(softmax(ReplicatedCost(RING64, 18), scores_of_heads, bound=BOUND))
+    assert cost.rounds == 49
+    assert sum(cost.bytes_sent) / scores_of_heads.numel == pytest.approx(164, abs=0.5)
+
+
 @pytest.mark.parametrize("approx", ["default", "puma"])
 @pytest.mark.parametrize("bound", [8.0, 2.0**27])
 @pytest.mark.parametrize("masked", [False, True])
