@@ -35,8 +35,8 @@ def log(p: Protocol, x: Shared, *, bound: float, floor: float, frac: int | None 
 
     Domain: floor <= x <= bound.
     Error: absolute 3e-7 and one unit of the result, and what x's own unit makes (relative 2^-x.frac / x).
-    Outside: ln(floor) within two units for x below half the floor, zero included (the polynomial is evaluated outside its
-    octave there, where its rounding counts double); undefined above the bound.
+    Outside: ln(floor) within two units for x below half the floor, zero included (the polynomial is evaluated outside
+    its octave there, where its rounding counts double); undefined above the bound.
     Rounds: normalise, 4 truncated products; the table is local.
     """
     return (yield from _logarithm(p, x, _LN2, bound, floor, frac))

@@ -65,7 +65,9 @@ def _product(site: Site, x: Value, y: Value, halvings: int) -> Step[Shared]:
             return p.matmul_int(x, matrix)
         if x.frac == 0:
             return (yield from p.matmul_public(x, matrix, frac=p.frac, scale=p.frac))
-        return (yield from p.matmul_public(x, matrix * 2.0**-halvings, frac=p.frac))
+        if halvings:
+            matrix = matrix * 2.0**-halvings
+        return (yield from p.matmul_public(x, matrix, frac=p.frac))  # the weight itself, so that its encoding is kept
     assert isinstance(y, Shared)
     turned = yield from _product(site, y.transpose(-1, -2), torch.as_tensor(x).transpose(-1, -2), halvings)
     return turned.transpose(-1, -2)
