@@ -194,7 +194,11 @@ def test_a_replayed_frame_is_refused() -> None:
 
 def test_received_tensors_can_be_written() -> None:
     results, _ = _threads([_exchange(i) for i in range(3)], memory_trio(5.0))
-    results[0].from_prev[0].add_(1)
+    received, others = results[0].from_prev[0], [t.clone() for r in results[1:] for t in (*r.from_next, *r.from_prev)]
+    before = received.clone()
+    received.add_(1)
+    assert torch.equal(received, before + 1)
+    assert all(map(torch.equal, others, [t for r in results[1:] for t in (*r.from_next, *r.from_prev)]))
 
 
 def test_tensors_of_every_kind_arrive_as_sent() -> None:
