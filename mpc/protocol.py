@@ -11,7 +11,7 @@ a torch tensor or a number that everyone knows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -174,6 +174,20 @@ class Protocol(ABC):
     @abstractmethod
     def shuffle(self, x: Shared) -> Step[Shared]:
         """The rows of x (dimension 0) in a uniformly random order that no party knows."""
+
+    # ------------------------------------------------------------------ what a party brings
+    @abstractmethod
+    def contribute(
+        self,
+        make: Callable[[], Tensor],
+        shape: tuple[int, ...],
+        *,
+        dealer: int,
+        frac: int | None = None,
+        ring: Ring | None = None,
+    ) -> Step[Shared]:
+        """Real values of a shape that party `dealer` alone makes, by `make`, from its own private randomness, shared;
+        nobody else learns them, and nobody else calls `make`."""
 
     @abstractmethod
     def open(self, x: Shared) -> Step[Tensor]:

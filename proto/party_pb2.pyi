@@ -63,9 +63,21 @@ class Opened(_message.Message):
     party: int
     def __init__(self, party: _Optional[int] = ...) -> None: ...
 
+class Choice(_message.Message):
+    __slots__ = ("temperature", "top_k")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ...) -> None: ...
+
 class Invoke(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("continues", "choice")
+    CONTINUES_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    continues: bool
+    choice: Choice
+    def __init__(self, continues: bool = ..., choice: _Optional[_Union[Choice, _Mapping]] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "bytes_sent", "messages", "depth", "seconds")

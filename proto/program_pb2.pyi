@@ -1,8 +1,7 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -40,7 +39,7 @@ class Value(_message.Message):
     none: bool
     list: Values
     dtype: str
-    def __init__(self, node: _Optional[int] = ..., integer: _Optional[int] = ..., real: _Optional[float] = ..., flag: _Optional[bool] = ..., text: _Optional[str] = ..., none: _Optional[bool] = ..., list: _Optional[_Union[Values, _Mapping]] = ..., dtype: _Optional[str] = ...) -> None: ...
+    def __init__(self, node: _Optional[int] = ..., integer: _Optional[int] = ..., real: _Optional[float] = ..., flag: bool = ..., text: _Optional[str] = ..., none: bool = ..., list: _Optional[_Union[Values, _Mapping]] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class Argument(_message.Message):
     __slots__ = ("name", "value")
@@ -70,7 +69,7 @@ class Type(_message.Message):
     ring: int
     proven: bool
     floor: float
-    def __init__(self, visibility: _Optional[int] = ..., kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., bound: _Optional[float] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., proven: _Optional[bool] = ..., floor: _Optional[float] = ...) -> None: ...
+    def __init__(self, visibility: _Optional[int] = ..., kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., bound: _Optional[float] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., proven: bool = ..., floor: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("name", "op", "target", "args", "kwargs", "layer", "type")
@@ -107,7 +106,7 @@ class Graph(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., constants: _Optional[_Iterable[_Union[NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("name", "kind", "shape", "dtype", "bound", "frac", "path")
+    __slots__ = ("name", "kind", "shape", "dtype", "bound", "frac", "path", "state", "grows")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +114,8 @@ class Input(_message.Message):
     BOUND_FIELD_NUMBER: _ClassVar[int]
     FRAC_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    GROWS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -122,23 +123,27 @@ class Input(_message.Message):
     bound: float
     frac: int
     path: str
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., bound: _Optional[float] = ..., frac: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+    state: str
+    grows: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., bound: _Optional[float] = ..., frac: _Optional[int] = ..., path: _Optional[str] = ..., state: _Optional[str] = ..., grows: _Optional[int] = ...) -> None: ...
 
 class Output(_message.Message):
-    __slots__ = ("kind", "shape", "dtype", "frac", "constant", "literal")
+    __slots__ = ("kind", "shape", "dtype", "frac", "constant", "literal", "keep")
     KIND_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     FRAC_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
     LITERAL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     kind: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     dtype: str
     frac: int
     constant: Tensor
     literal: Value
-    def __init__(self, kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., frac: _Optional[int] = ..., constant: _Optional[_Union[Tensor, _Mapping]] = ..., literal: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    keep: str
+    def __init__(self, kind: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., frac: _Optional[int] = ..., constant: _Optional[_Union[Tensor, _Mapping]] = ..., literal: _Optional[_Union[Value, _Mapping]] = ..., keep: _Optional[str] = ...) -> None: ...
 
 class Weight(_message.Message):
     __slots__ = ("name", "shape", "frac")
@@ -150,8 +155,18 @@ class Weight(_message.Message):
     frac: int
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., frac: _Optional[int] = ...) -> None: ...
 
+class Generation(_message.Message):
+    __slots__ = ("then", "context", "reveals")
+    THEN_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    REVEALS_FIELD_NUMBER: _ClassVar[int]
+    then: Program
+    context: int
+    reveals: str
+    def __init__(self, then: _Optional[_Union[Program, _Mapping]] = ..., context: _Optional[int] = ..., reveals: _Optional[str] = ...) -> None: ...
+
 class Program(_message.Message):
-    __slots__ = ("version", "weights", "approx", "frac", "ring", "graph", "recipe", "inputs", "outputs", "weight_specs", "structure", "parameters")
+    __slots__ = ("version", "weights", "approx", "frac", "ring", "graph", "recipe", "inputs", "outputs", "weight_specs", "structure", "parameters", "generation")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     APPROX_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +179,7 @@ class Program(_message.Message):
     WEIGHT_SPECS_FIELD_NUMBER: _ClassVar[int]
     STRUCTURE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     version: int
     weights: str
     approx: str
@@ -176,4 +192,5 @@ class Program(_message.Message):
     weight_specs: _containers.RepeatedCompositeFieldContainer[Weight]
     structure: str
     parameters: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., weights: _Optional[str] = ..., approx: _Optional[str] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., recipe: _Optional[_Union[Graph, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., weight_specs: _Optional[_Iterable[_Union[Weight, _Mapping]]] = ..., structure: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
+    generation: Generation
+    def __init__(self, version: _Optional[int] = ..., weights: _Optional[str] = ..., approx: _Optional[str] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., recipe: _Optional[_Union[Graph, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., weight_specs: _Optional[_Iterable[_Union[Weight, _Mapping]]] = ..., structure: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...

@@ -37,7 +37,8 @@ class Draft:
     """A graph on its way through the passes.
 
     Placeholders are the secret arguments; get_attr nodes name a tensor of `tensors`, whose visibility is in `owners`.
-    The output node holds the list of the result's leaves: nodes, or literals.
+    The output node holds the list of the result's leaves: nodes, or literals. `places` are the arguments that are
+    public but known only when the program runs: passes treat them as secrets, for nothing can be computed from them.
     """
 
     graph: fx.Graph
@@ -46,6 +47,7 @@ class Draft:
     owners: dict[str, Visibility]
     structure: Structure
     parameters: tuple[str, ...]
+    places: frozenset[str] = frozenset()
     log: list[str] = field(default_factory=list)
     _fresh: Iterator[int] = field(default_factory=itertools.count)
 
@@ -62,7 +64,13 @@ class Draft:
         return last
 
 
-def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], public: Sequence[str]) -> Draft:
+def capture(
+    module: torch.nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    public: Sequence[str],
+    places: Sequence[str] = (),
+) -> Draft:
     """Export a module in evaluation mode and split what its graph reads into arguments, weights and constants.
 
     Parameters and persistent floating-point buffers (8- to 32-bit integer ones too: quantised weights) are weights.
@@ -75,7 +83,7 @@ def capture(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
         structure = describe(
             exported.call_spec.out_spec.unflatten(range(exported.call_spec.out_spec.num_leaves)), itertools.count()
         )
-    draft = Draft(fx.Graph(), [], {}, {}, structure, _parameters(module))
+    draft = Draft(fx.Graph(), [], {}, {}, structure, _parameters(module), frozenset(places))
     leaves = _leaves(module, call)
     _check_public(public, leaves)
     replaced = _inputs(exported, draft, leaves, public)

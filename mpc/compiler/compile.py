@@ -49,22 +49,41 @@ def compile_module(
     of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. UnsupportedOp for an op without a rule,
     or whose rule does not cover its arguments.
     """
-    if weights not in ("secret", "public"):
-        raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
-    if approx not in SETS:
-        raise UserError(f"approx={approx!r} is no approximation set: say one of {', '.join(SETS)}")
+    modes = checked_modes(weights, approx)
     draft = capture(module, args, kwargs or {}, public)
     explicit = dict(ranges) if isinstance(ranges, Mapping) else {}
     samples = _samples(draft, () if ranges is None or isinstance(ranges, Mapping) else ranges)
     samples += _stretched(draft, explicit)
-    log = _passes(draft, Typing(samples, ring, frac, explicit))
-    check_forms(draft, approx=approx, weights=weights, ring=ring, frac=frac)
+    program = build(draft, Typing(samples, ring, frac, explicit), modes)
+    return sealed(program, draft)
+
+
+def checked_modes(weights: str, approx: str) -> tuple[str, str]:
+    """(weights, approx); UserError unless both are known."""
+    if weights not in ("secret", "public"):
+        raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
+    if approx not in SETS:
+        raise UserError(f"approx={approx!r} is no approximation set: say one of {', '.join(SETS)}")
+    return weights, approx
+
+
+def build(draft: Draft, typing: Typing, modes: tuple[str, str]) -> Program:
+    """The passes, and the program that they leave: without bytes and weights as yet."""
+    log = _passes(draft, typing)
+    check_forms(draft, approx=modes[1], weights=modes[0], ring=typing.ring, frac=typing.frac)
     outputs = _outputs(draft)
     split, line = partition(draft)
-    program = _program(draft, split, outputs, (weights, approx), (frac, ring))
-    made = parse(dump(program))  # everyone, the provider too, runs what the bytes say
-    made.passes = [*log, line]
-    return made.bind({n: t for n, t in draft.tensors.items() if draft.owners[n] is Visibility.WEIGHT})
+    program = _program(draft, split, outputs, modes, (typing.frac, typing.ring))
+    program.passes = [*log, line]
+    return program
+
+
+def sealed(program: Program, *drafts: Draft) -> Program:
+    """The program that the bytes say: everyone, the provider too, runs that. Its weights come from the drafts."""
+    made = parse(dump(program))
+    made.passes = program.passes
+    tensors = {n: t for d in drafts for n, t in d.tensors.items() if d.owners[n] is Visibility.WEIGHT}
+    return made.bind(tensors)
 
 
 def _passes(draft: Draft, typing: Typing) -> list[str]:

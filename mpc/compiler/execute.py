@@ -63,6 +63,12 @@ def group_of(layer: str) -> str:
     return parts[0] or "(top)"
 
 
+def _plain(node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """An op whose operands are all public: a row looked up at a public place, rearranged."""
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
 class _Run:
     """The state of one execution: values, operations under way, and what waits for whom."""
 
@@ -134,6 +140,8 @@ class _Run:
 
         args = fx.map_arg(args_of(node), fetch)
         kwargs = fx.map_arg(node.kwargs, fetch)
+        if not any(isinstance(self.values[n], Shared | list | tuple) for n in node.all_input_nodes):
+            return _plain(node, args, kwargs)
         return rule.body(site, *args, **kwargs)
 
     def _constant(self, name: str) -> Any:

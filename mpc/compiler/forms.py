@@ -66,6 +66,8 @@ def _stand_in(draft: Draft, rule: Rule, p: Protocol, operand: fx.Node, secret_we
     typed = type_of(operand)
     if typed.visibility is Visibility.PUBLIC:
         return draft.tensors[str(operand.target)]
+    if typed.kind is Kind.PLACE:
+        return torch.zeros(typed.shape, dtype=torch.int64)
     if typed.visibility is Visibility.WEIGHT and not secret_weights:
         return torch.zeros(()).expand(typed.shape)
     rows = typed.kind is Kind.ONEHOT and rule.onehot

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from hush.mpc.compiler.execute import execute
+from hush.mpc.compiler.generate import turn
 from hush.mpc.compiler.program import Program
-from hush.mpc.cost import Cost, Tally
+from hush.mpc.cost import Cost, Tally, Traffic
+from hush.mpc.functions.sampling import GREEDY, Choice
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 
 
 def predict(program: Program, model: Protocol) -> Program:
-    """Set `program.cost` and `program.layer_costs` (a round counts to the earliest op under way). Returns it."""
-    inputs = [_blank(model, spec.shared_shape, spec.frac) for spec in program.inputs]
-    weights: dict[str, Shared | torch.Tensor] = {}
-    for spec in program.weight_specs:
-        secret = program.weights_mode == "secret"
-        weights[spec.name] = _blank(model, spec.shape, spec.frac) if secret else torch.zeros(()).expand(spec.shape)
+    """Set `program.cost` and `program.layer_costs` (a round counts to the earliest op under way). Returns it.
+
+    Of a program that generates: its first turn, up to the token chosen greedily.
+    """
+    program.cost, program.layer_costs = foresee(program, model)
+    return program
+
+
+def foresee(
+    program: Program, model: Protocol, *, held: int | None = None, choice: Choice = GREEDY
+) -> tuple[Cost, dict[str, Cost]]:
+    """Cost in all and by layer: of an inference, of a first turn, or of a turn that goes on with `held` positions."""
+    weights = _weights(program, model)
+    inputs = [_blank(model, spec.shared_shape, spec.frac) for spec in program.inputs if spec.dealt]
     layer = ""
 
     def observe(name: str) -> None:
@@ -26,12 +38,30 @@ def predict(program: Program, model: Protocol) -> Program:
 
     tally, before = Tally(), Cost()
     layers: dict[str, Cost] = {}
-    for traffic in execute(program, model, weights, inputs, observe):
+
+    def run() -> Iterable[Traffic]:
+        if program.generation is None:
+            return execute(program, model, weights, inputs, observe)
+        state = None if held is None else _state(program.generation.then, model, held)
+        return turn(program, model, weights, inputs, state, choice, observe)
+
+    for traffic in run():
         now = tally.add(traffic).cost
         layers[layer] = _plus(layers.get(layer, Cost()), _minus(now, before))
         before = now
-    program.cost, program.layer_costs = tally.cost, layers
-    return program
+    return tally.cost, layers
+
+
+def _weights(program: Program, model: Protocol) -> dict[str, Shared | torch.Tensor]:
+    secret = program.weights_mode == "secret"
+    return {
+        spec.name: _blank(model, spec.shape, spec.frac) if secret else torch.zeros(()).expand(spec.shape)
+        for spec in program.weight_specs
+    }
+
+
+def _state(then: Program, model: Protocol, held: int) -> dict[str, Shared]:
+    return {spec.state: _blank(model, spec.shape_at(held), spec.frac) for spec in then.inputs if spec.state}
 
 
 def _blank(model: Protocol, shape: tuple[int, ...], frac: int) -> Shared:

@@ -26,6 +26,19 @@ class Recipe:
     constants: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Generation:
+    """How a program goes on, token after token, with what the parties keep of each turn (`mpc.compiler.generate`).
+
+    `then` follows the program and itself; its weights are among the program's. Prompt and answer take at most `context`
+    positions. The client is shown the chosen `token`, or the `logits` beside it.
+    """
+
+    then: Program
+    context: int
+    reveals: str = "token"
+
+
 @dataclass(slots=True, repr=False)
 class Program:
     """A module compiled for secure inference.
@@ -49,6 +62,7 @@ class Program:
     approx: str
     frac: int
     ring: Ring
+    generation: Generation | None = None
     data: bytes = b""
     weights: dict[str, Tensor] | None = None
     cost: Cost | None = None
@@ -76,7 +90,7 @@ class Program:
     def encode_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Tensor]:
         """Ring elements of a call's secret inputs, in order; ShapeError or RangeError if they are not as declared."""
         call = by_name(self.parameters, args) | dict(kwargs or {})
-        return [spec.encode(spec.fetch(call), self.ring) for spec in self.inputs]
+        return [spec.encode(spec.fetch(call), self.ring) for spec in self.inputs if spec.dealt]
 
     def decode_outputs(self, elements: Sequence[Tensor]) -> Any:
         """The module's result, nested as the module returns it, from the ring elements of the secret leaves."""

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor, fx
 
 from hush.mpc.compiler.ops import op_name, op_target
-from hush.mpc.compiler.program import Program, Recipe
+from hush.mpc.compiler.program import Generation, Program, Recipe
 from hush.mpc.compiler.rules import RULES
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, WeightSpec
 from hush.mpc.compiler.types import LAYER, META, Kind, Type, Visibility, dtype_name, dtype_named
@@ -29,10 +29,15 @@ VERSION = 1
 MOST_BYTES = 256 << 20
 MOST_NODES = 200_000
 _MODES = ("secret", "public")
+_REVEALS = ("token", "logits")
 
 
 def dump(program: Program) -> bytes:
     """The program's bytes; the same program gives the same bytes."""
+    return _message(program).SerializeToString(deterministic=True)
+
+
+def _message(program: Program) -> pb.Program:
     message = pb.Program(
         version=VERSION,
         weights=program.weights_mode,
@@ -53,12 +58,17 @@ def dump(program: Program) -> bytes:
             bound=spec.bound,
             frac=spec.frac,
             path=json.dumps(spec.path),
+            state=spec.state,
+            grows=0 if spec.grows is None else spec.grows + 1,
         )
     for out in program.outputs:
         message.outputs.append(_output(out))
     for weight in program.weight_specs:
         message.weight_specs.add(name=weight.name, shape=weight.shape, frac=weight.frac)
-    return message.SerializeToString(deterministic=True)
+    if program.generation is not None:
+        message.generation.then.CopyFrom(_message(program.generation.then))
+        message.generation.context, message.generation.reveals = program.generation.context, program.generation.reveals
+    return message
 
 
 def load(path: str | Path) -> Program:
@@ -109,8 +119,28 @@ def _program(message: pb.Program, data: bytes) -> Program:
         approx=message.approx,
         frac=message.frac,
         ring=Ring(message.ring),
+        generation=_read_generation(message) if message.HasField("generation") else None,
         data=data,
     )
+
+
+def _read_generation(message: pb.Program) -> Generation:
+    """What follows a program, which must fit it: nothing that it takes may be missing when it runs."""
+    found = message.generation
+    if found.then.HasField("generation") or found.reveals not in _REVEALS or not found.context:
+        raise ValueError("its generation is out of range")
+    then = _program(found.then, found.then.SerializeToString(deterministic=True))
+    kept = [{out.keep for out in part.outputs if out.keep} for part in (message, found.then)]
+    needed = {spec.state for spec in then.inputs if spec.state}
+    if any("logits" not in names or not needed - {"token"} <= names for names in kept):
+        raise ValueError("it does not keep what its next turn takes")
+    if any(spec.dealt for spec in then.inputs):
+        raise ValueError("its next turn takes what nobody gives")
+    same = [(m.weights, m.frac, m.ring) for m in (message, found.then)]
+    weights = {(w.name, tuple(w.shape), w.frac) for w in message.weight_specs}
+    if same[0] != same[1] or not {(w.name, w.shape, w.frac) for w in then.weight_specs} <= weights:
+        raise ValueError("its next turn has other weights")
+    return Generation(then, found.context, found.reveals)
 
 
 # ---------------------------------------------------------------------- tensors and values
@@ -265,11 +295,14 @@ def _read_type(m: pb.Type) -> Type:
 
 # ---------------------------------------------------------------------- specs
 def _read_input(m: pb.Input) -> InputSpec:
-    return InputSpec(m.name, Kind(m.kind), _read_shape(m.shape), m.dtype, m.bound, m.frac, tuple(json.loads(m.path)))
+    shape, grows = _read_shape(m.shape), m.grows - 1 if m.grows else None
+    if grows is not None and grows >= len(shape):
+        raise ValueError("an input grows in a dimension that it does not have")
+    return InputSpec(m.name, Kind(m.kind), shape, m.dtype, m.bound, m.frac, tuple(json.loads(m.path)), m.state, grows)
 
 
 def _output(spec: OutputSpec) -> pb.Output:
-    message = pb.Output(kind=spec.kind or "known", shape=spec.shape, dtype=spec.dtype, frac=spec.frac)
+    message = pb.Output(kind=spec.kind or "known", shape=spec.shape, dtype=spec.dtype, frac=spec.frac, keep=spec.keep)
     if spec.kind is None:
         if isinstance(spec.literal, Tensor):
             message.constant.CopyFrom(_tensor(spec.literal))
@@ -280,6 +313,6 @@ def _output(spec: OutputSpec) -> pb.Output:
 
 def _read_output(m: pb.Output) -> OutputSpec:
     if m.kind != "known":
-        return OutputSpec(Kind(m.kind), _read_shape(m.shape), m.dtype, m.frac)
+        return OutputSpec(Kind(m.kind), _read_shape(m.shape), m.dtype, m.frac, keep=m.keep)
     literal = _read_tensor(m.constant) if m.HasField("constant") else _read_value(m.literal, [])
-    return OutputSpec(None, _read_shape(m.shape), m.dtype, m.frac, literal)
+    return OutputSpec(None, _read_shape(m.shape), m.dtype, m.frac, literal, m.keep)

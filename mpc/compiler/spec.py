@@ -23,7 +23,8 @@ Structure = Any  # JSON: {"leaf": i} or {"tuple" | "list" | "dict" | "named": ..
 class InputSpec:
     """One secret input. `path` leads to it in the call: the parameter's name, then indices and keys.
 
-    Ring elements made of it have `shape`, and one more dimension of `bound` for a one-hot.
+    Ring elements made of it have `shape`, and one more dimension of `bound` for a one-hot. With `state`, the parties
+    feed what they kept under that name, and of dimension `grows` the length is known when the program runs.
     """
 
     name: str
@@ -33,11 +34,23 @@ class InputSpec:
     bound: float
     frac: int
     path: tuple[str | int, ...]
+    state: str = ""
+    grows: int | None = None
+
+    @property
+    def dealt(self) -> bool:
+        """Whether the client shares it."""
+        return not self.state and self.kind is not Kind.PLACE
 
     @property
     def shared_shape(self) -> tuple[int, ...]:
         """Shape of the tensor that is shared."""
         return (*self.shape, int(self.bound)) if self.kind is Kind.ONEHOT else self.shape
+
+    def shape_at(self, length: int) -> tuple[int, ...]:
+        """Shape of the tensor that is shared where the dimension that grows has this length."""
+        shape = self.shared_shape
+        return shape if self.grows is None else (*shape[: self.grows], length, *shape[self.grows + 1 :])
 
     def encode(self, value: Any, ring: Ring) -> Tensor:
         """Ring elements of a client's value; ShapeError or RangeError if it is not what was declared."""
@@ -112,13 +125,17 @@ class WeightSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """One leaf of the result. `literal` leaves are known at compile time (public tensors, None, numbers)."""
+    """One leaf of the result. `literal` leaves are known at compile time (public tensors, None, numbers).
+
+    With `keep` the parties keep it under that name, and the client does not see it.
+    """
 
     kind: Kind | None
     shape: tuple[int, ...]
     dtype: str
     frac: int
     literal: Any = None
+    keep: str = ""
 
     def decode(self, element: Tensor, ring: Ring) -> Tensor:
         """The value in the module's dtype from ring elements."""

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     INT = "int"  # an integer, no fraction bits
     ONEHOT = "onehot"  # an integer in 0..bound-1 as a row of `bound` bits, a last dimension more than its shape
     BOOL = "bool"  # an integer 0 or 1
+    PLACE = "place"  # a public integer that is known when the program runs: the slot of the token that comes next
 
 
 @dataclass(frozen=True, slots=True)

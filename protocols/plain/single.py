@@ -239,6 +239,18 @@ class SingleProcess(Protocol):
         order = torch.tensor(SystemRandom().sample(range(x.shape[0]), x.shape[0]), dtype=torch.int64)
         return done(x.local(lambda t: t[order]))
 
+    def contribute(
+        self,
+        make: Callable[[], Tensor],
+        shape: tuple[int, ...],
+        *,
+        dealer: int,
+        frac: int | None = None,
+        ring: Ring | None = None,
+    ) -> Step[Shared]:
+        """The values that the one process makes."""
+        return done(self.constant(make().reshape(shape), frac=frac, ring=ring))
+
     def open(self, x: Shared) -> Step[Tensor]:
         """The elements themselves."""
         return done(x.parts[0])

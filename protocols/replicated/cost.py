@@ -6,7 +6,7 @@ yields messages; results are meta tensors of the right shape, ring and scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -188,6 +188,19 @@ class ReplicatedCost(LocalPrimitives):
     def shuffle(self, x: Shared) -> Step[Shared]:
         """As `shuffle.shuffle`."""
         return self._with(meta(x.shape, x.frac, x.ring), costs_bits.shuffle(x.numel, x.ring))
+
+    def contribute(
+        self,
+        make: Callable[[], Tensor],
+        shape: tuple[int, ...],
+        *,
+        dealer: int,
+        frac: int | None = None,
+        ring: Ring | None = None,
+    ) -> Step[Shared]:
+        """As `contribute.contribute`."""
+        out = meta(shape, self._frac(frac), ring or self.ring)
+        return self._with(out, costs.contribute(out.numel, out.ring, dealer))
 
     def open(self, x: Shared) -> Step[Tensor]:
         """As `opening.open_all`."""

@@ -37,6 +37,11 @@ def open_all(numel: int, ring: Ring) -> Rounds:
     return [Traffic(((k, 0), (k, 0), (k, 0)))]
 
 
+def contribute(numel: int, ring: Ring, dealer: int) -> Rounds:
+    """One round; the dealer sends the next party k bits an element."""
+    return [Traffic(((size(numel, ring), 0), (0, 0), (0, 0))).rotate(dealer)]
+
+
 def product(numel: int, widths: Widths) -> Rounds:
     """A product of `numel` outputs and its truncation.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from hush.mpc.step import Step
 from hush.protocols.replicated import boolean, compare, convert, opening, products, public, truncate
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import shuffle as shuffling
+from hush.protocols.replicated.contribute import contribute
 from hush.protocols.replicated.cost import ReplicatedCost
 from hush.protocols.replicated.encoded import Encoded
 from hush.protocols.replicated.local import LocalPrimitives
@@ -127,6 +128,18 @@ class Replicated(LocalPrimitives):
     def shuffle(self, x: Shared) -> Step[Shared]:
         """`shuffle.shuffle`."""
         return shuffling.shuffle(self.party, x)
+
+    def contribute(
+        self,
+        make: Callable[[], Tensor],
+        shape: tuple[int, ...],
+        *,
+        dealer: int,
+        frac: int | None = None,
+        ring: Ring | None = None,
+    ) -> Step[Shared]:
+        """`contribute.contribute`."""
+        return contribute(self.party, make, shape, dealer, self._frac(frac), ring or self.ring)
 
     def open(self, x: Shared) -> Step[Tensor]:
         """`opening.open_all`."""

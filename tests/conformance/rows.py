@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hush.mpc.protocol import ConvShape
+from hush.mpc.protocol import ConvShape, Protocol
 from hush.mpc.ring import RING32, RING64
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step, together
 from tests.conformance.harness import NARROW, ONE_ULP, Case, Setting
 
 
@@ -340,3 +342,18 @@ def _(s: Setting) -> Case:
 @row("open", "of reals")
 def _(s: Setting) -> Case:
     return Case(lambda p, x: p.open(x), [s.real()])
+
+
+@row("contribute")
+def _(s: Setting) -> Case:
+    value = s.public(s.shape)
+    return Case(lambda p, x: _dealt(p, x, value), [s.real()])
+
+
+def _dealt(p: Protocol, x: Shared, value: Tensor) -> Step[Shared]:
+    """Two parties deal, and their sum joins a secret."""
+    first, second = yield from together(
+        p.contribute(lambda: value, tuple(value.shape), dealer=0),
+        p.contribute(lambda: -value, tuple(value.shape), dealer=2),
+    )
+    return p.add(p.add(x, first), second)

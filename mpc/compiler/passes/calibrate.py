@@ -180,7 +180,9 @@ _ADDS = tuple(f"aten.{op}" for op in ("add.Tensor", "sub.Tensor", "rsub.Tensor")
 
 def _type(draft: Draft, node: fx.Node, shown: Seen, beyond: Beyond, typing: Typing) -> Type:
     kind, who = kind_of(shown.dtype), beyond.who[node]
-    if who is Visibility.SECRET and _is_onehot(node):
+    if node.op == "placeholder" and str(node.target) in draft.places:
+        kind = Kind.PLACE
+    elif who is Visibility.SECRET and _is_onehot(node):
         kind = Kind.ONEHOT
     elif node.op == "placeholder" and kind is Kind.INT and shown.bits and str(node.target) not in typing.explicit:
         kind = Kind.BOOL
@@ -225,7 +227,7 @@ def _weight_bound(node: fx.Node, shown: Seen) -> tuple[float, bool]:
 
 
 def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
-    if kind is Kind.ONEHOT:
+    if kind in (Kind.ONEHOT, Kind.PLACE):
         return float(min(_vocabularies(node))), True
     if kind is Kind.BOOL:
         return 1.0, True
