@@ -12,23 +12,27 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from hush.mpc.compiler import Program, parse
 from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.functions.sampling import Choice
 from hush.parties.conference import Parties
 from hush.parties.config import ClientConfig, Config, as_client
+from hush.parties.generation import Asked, Generation
 from hush.parties.provider import deploy, remove
 from hush.parties.remote import Inference, Progress, Session
 from hush.parties.report import RunReport
+from hush.parties.request import Request
 
 __all__ = [
     "AsyncClient",
     "Client",
     "DeployedModel",
+    "Generation",
     "Inference",
     "Session",
     "connect",
@@ -92,6 +96,42 @@ class Client:
             done = self.session(model).infer(args, kwargs, progress)
             self.last_report = done.report
             return done
+
+    def generate(
+        self,
+        model: str,
+        ids: Sequence[int],
+        *,
+        max_new_tokens: int = 32,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        stop: Sequence[int] = (),
+        fixed_length: bool = False,
+        progress: Progress | None = None,
+    ) -> Generation:
+        """The tokens that follow a prompt, one by one, in a session of their own: `for token in client.generate(...)`.
+
+        Greedy at temperature 0; else drawn on shares from the softmax of logits / temperature, from the `top_k` largest
+        alone if given. The parties learn the padded length of the prompt, the number of turns, and how is chosen.
+        `stop` tokens are checked here; with `fixed_length` the parties do not learn where the answer stopped. UserError
+        for a prompt that does not fit, before anything leaves this machine; PartyError as in `infer`.
+        """
+        asked = Asked(max_new_tokens, Choice(temperature, top_k), frozenset(stop), fixed_length)
+        program = self.program(model)
+        opened: list[Session] = []
+
+        def infer(args: Sequence[Any], watch: Progress | None, request: Request) -> Inference:
+            if not opened:
+                opened.append(Session(self._parties, model, program, self._answer))
+            return opened[0].infer(args, None, watch, request)
+
+        def close() -> None:
+            for session in opened:
+                session.close()
+
+        made = Generation(program, ids, asked, infer, close)
+        made.progress = progress
+        return made
 
     def session(self, model: str) -> Session:
         """The open session of a model: a new one if there is none, or if it has failed."""
@@ -165,6 +205,15 @@ class AsyncClient:
     ) -> Inference:
         """`Client.run`; `progress` is called from another thread."""
         return await asyncio.to_thread(self._client.run, model, args, kwargs, progress=progress)
+
+    async def generate(self, model: str, ids: Sequence[int], **options: Any) -> AsyncIterator[int]:
+        """`Client.generate`; leaving the loop, or cancelling it, frees the session."""
+        stream = await asyncio.to_thread(self._client.generate, model, ids, **options)
+        try:
+            while (token := await asyncio.to_thread(next, stream, None)) is not None:
+                yield token
+        finally:
+            await asyncio.to_thread(stream.close)
 
     async def models(self) -> list[DeployedModel]:
         """`Client.models`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hush.mpc.compiler import Program, predict
+from hush.mpc.compiler import Program, foresee, predict
 from hush.mpc.cost import FRAME_HEADER, Cost
+from hush.mpc.functions.sampling import GREEDY, Choice
 from hush.parties.engine import CHECKS
 from hush.protocols.replicated.cost import ReplicatedCost
 from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
@@ -18,8 +19,17 @@ def predicted(program: Program) -> Cost:
     if CHECKS not in program.layer_costs:
         predict(program, ReplicatedCost(program.ring, program.frac))
         assert program.cost is not None
-        (a, b, c), (x, y, z) = program.cost.bytes_sent, program.cost.messages
-        program.cost = Cost(program.cost.rounds + 2, (a + _SENT, b + _SENT, c + _SENT), (x + 4, y + 4, z + 4))
+        program.cost = _checked(program.cost)
         program.layer_costs[CHECKS] = _CHECKS
     assert program.cost is not None
     return program.cost
+
+
+def predicted_turn(program: Program, *, held: int | None = None, choice: Choice = GREEDY) -> Cost:
+    """Cost of a turn of a program that generates: the first, or the one that goes on with `held` positions."""
+    return _checked(foresee(program, ReplicatedCost(program.ring, program.frac), held=held, choice=choice)[0])
+
+
+def _checked(cost: Cost) -> Cost:
+    (a, b, c), (x, y, z) = cost.bytes_sent, cost.messages
+    return Cost(cost.rounds + 2, (a + _SENT, b + _SENT, c + _SENT), (x + 4, y + 4, z + 4))

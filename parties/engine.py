@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from hush.mpc.compiler import Program, execute
+from hush.mpc.compiler import Program, execute, turn
+from hush.mpc.compiler.generate import length
+from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import Stream
 from hush.mpc.ring import backends
 from hush.mpc.secret import Shared
@@ -16,6 +18,7 @@ from hush.mpc.session import Ledger, run
 from hush.mpc.step import Step
 from hush.mpc.transport import Transport
 from hush.parties import memory, shares
+from hush.parties.request import ALONE, Request
 from hush.proto.party_pb2 import Layer, Report
 from hush.protocols.replicated.invocation import invocation
 from hush.protocols.replicated.party import Party
@@ -51,31 +54,65 @@ class Engine:
         self._party = Party(index, with_next, with_prev, backends.get(backend))
         self._protocol = Replicated(self._party, program.ring, program.frac)
         self._ledger = Ledger()
+        self._state: dict[str, Shared] | None = None
 
-    def receive_inputs(self, receive: Receive) -> list[Shared]:
-        """This party's shares of the inputs, from frames whose sizes the program decides."""
+    def receive_inputs(self, receive: Receive, request: Request = ALONE) -> list[Shared]:
+        """This party's shares of the inputs, from frames whose sizes the program decides; none where a turn goes on."""
         ring = self._program.ring
+        if request.continues:
+            return []
         kinds = shares.input_kinds(self._program)
         frames = [(kind, receive(shares.share_size(self._index, kind[0], ring))) for kind in kinds]
         return [expand(shares.parse(self._index, kind, ring, frame)) for kind, frame in frames]
 
     def infer(
-        self, inputs: Sequence[Shared], weights: Mapping[str, Shared | Tensor], watch: Watch | None = None
+        self,
+        inputs: Sequence[Shared],
+        weights: Mapping[str, Shared | Tensor],
+        watch: Watch | None = None,
+        request: Request = ALONE,
     ) -> Outcome:
-        """One invocation; PartyError if a neighbour fails. `watch` is told the name of each layer as it begins."""
+        """One invocation; PartyError if a neighbour fails. `watch` is told the name of each layer as it begins.
+
+        Of a program that generates, one turn: the first, or with `request.continues` the one after the last. What it
+        leaves stays here, in place of what was here before.
+        """
+        self._check(request)
         self._ledger = Ledger(sequence=self._ledger.sequence)
         layers = _Layers(self._ledger, watch)
 
         def program() -> Step[list[Shared]]:
-            found = yield from execute(self._program, self._protocol, weights, inputs, layers.enter)
+            found = yield from self._steps(inputs, weights, request, layers.enter)
             layers.enter(CHECKS)
             return found
 
         begin = time.perf_counter()
-        outputs = run(invocation(self._party, inputs, program), self._transport, self._ledger)
+        whole = invocation(self._party, inputs, program, request.digest())
+        outputs = run(whole, self._transport, self._ledger)
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
         return Outcome(outputs, report)
+
+    def _steps(
+        self, inputs: Sequence[Shared], weights: Mapping[str, Shared | Tensor], request: Request, observer: Watch
+    ) -> Step[list[Shared]]:
+        if self._program.generation is None:
+            return (yield from execute(self._program, self._protocol, weights, inputs, observer))
+        state, self._state = (self._state if request.continues else None), None
+        made = yield from turn(self._program, self._protocol, weights, inputs, state, request.choice, observer)
+        self._state = made.state
+        return made.shown
+
+    def _check(self, request: Request) -> None:
+        """Refuse to go on with nothing, or beyond the context; what a client asks for is public."""
+        generation = self._program.generation
+        if not request.continues:
+            return
+        if generation is None or self._state is None:
+            raise PartyError(self._index, AbortReason.INPUT, "there is no turn to go on from")
+        if length(generation.then, self._state) >= generation.context:
+            detail = f"the context of {generation.context} positions is full"
+            raise PartyError(self._index, AbortReason.LIMIT, detail)
 
     def _report(self, seconds: float) -> Report:
         sent, messages, depth = self._ledger.snapshot()

@@ -17,6 +17,7 @@ from hush.parties import shares
 from hush.parties.conference import Parties
 from hush.parties.keys import SESSION_BYTES, VERSION
 from hush.parties.report import RunReport, combine
+from hush.parties.request import ALONE, Request
 from hush.parties.wire import Tag, Wire
 from hush.proto import party_pb2 as pb
 from hush.protocols.replicated.sharing import reconstruct
@@ -50,29 +51,35 @@ class Session:
         return any(wire.failure is not None for wire in self._conference.wires)
 
     def infer(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, progress: Progress | None = None
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        request: Request = ALONE,
     ) -> Inference:
         """One inference, `progress` told each layer as party 0 reaches it.
 
-        UserError for inputs that are not as declared (nothing has left this machine then); PartyError, after which the
-        session is closed; ProtocolError if copies of the answer differ.
+        Of a program that generates: one turn, whose output is what it shows (`Program.decode_turn`); where the request
+        continues, there are no arguments. UserError for inputs that are not as declared (nothing has left this machine
+        then); PartyError, after which the session is closed; ProtocolError if copies of the answer differ.
         """
         program = self._program
-        encoded = program.encode_inputs(args, kwargs)
+        encoded = [] if request.continues else program.encode_inputs(args, kwargs)
         begin = time.perf_counter()
-        sent = self._send(encoded)
+        sent = self._send(encoded, request)
         answers = self._conference.gather(lambda wire: self._read(wire, progress if wire.peer == 0 else None))
         copies = [shares.read_outputs(program, iter(a.frames)) for a in answers]
         elements = [reconstruct(triple) for triple in zip(*copies, strict=True)]
-        output = program.decode_outputs(elements)
+        output = decoded(program, elements)
         seconds = time.perf_counter() - begin
         traffic = sent + 3 * sum(shares.output_sizes(program))
         return Inference(output, combine([a.report for a in answers], seconds, traffic))
 
-    def _send(self, encoded: Sequence[torch.Tensor]) -> int:
-        self._conference.post(Tag.INVOKE, pb.Invoke())
+    def _send(self, encoded: Sequence[torch.Tensor], request: Request) -> int:
+        self._conference.post(Tag.INVOKE, request.message())
         sent = 0
-        for elements, spec in zip(encoded, self._program.inputs, strict=True):
+        dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
+        for elements, spec in zip(encoded, dealt, strict=True):
             frames = shares.share(elements, spec.frac, self._program.ring)
             for wire, frame in zip(self._conference.wires, frames, strict=True):
                 sent += sum(len(part) for part in frame)
@@ -93,6 +100,11 @@ class Session:
     def close(self) -> None:
         """End it in good order; the parties forget its keys."""
         self._conference.close()
+
+
+def decoded(program: Program, elements: Sequence[torch.Tensor]) -> Any:
+    """What the client sees of an invocation."""
+    return program.decode_outputs(elements) if program.generation is None else program.decode_turn(elements)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -14,6 +14,7 @@ from hush.parties.engine import Engine
 from hush.parties.keys import Terms
 from hush.parties.link import Dial, Joined, join
 from hush.parties.logs import LOGGER
+from hush.parties.request import Request
 from hush.parties.shaping import shape
 from hush.parties.shares import output_frames
 from hush.parties.store import Deployment
@@ -55,8 +56,8 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
         link = shape(transport, place.net)
         engine = Engine(place.party, joined.with_next, joined.with_prev, link, deployment.program, place.backend)
         client.post(Tag.OPENED, Opened(party=place.party))
-        while _wanted(client, place.idle):
-            _answer(engine, client, deployment, note)
+        while (request := _wanted(client, place.idle)) is not None:
+            _answer(engine, client, deployment, request, note)
         link.close()
     except PartyError as error:
         transport.abort(error)
@@ -83,22 +84,25 @@ def _gone(error: PartyError) -> PartyError:
     return error if error.party is not None else PartyError(None, AbortReason.CLOSED, "the client left")
 
 
-def _wanted(client: Wire, idle: float) -> bool:
-    """Whether the client asks for another invocation; False once it has left in good order."""
+def _wanted(client: Wire, idle: float) -> Request | None:
+    """What the client asks for next; None once it has left in good order."""
     try:
-        client.take(Tag.INVOKE, Invoke, idle)
+        return Request.parse(client.take(Tag.INVOKE, Invoke, idle))
     except PartyError as error:
         if error.party is None and error.reason in (AbortReason.DISCONNECTED, AbortReason.CLOSED):
-            return False  # it hung up here, or a neighbour has seen that it did
+            return None  # it hung up here, or a neighbour has seen that it did
         if error.party is None and error.reason is AbortReason.DEADLINE:
             raise PartyError(None, AbortReason.CLOSED, "the session was idle for too long") from None
         raise
-    return True
 
 
-def _answer(engine: Engine, client: Wire, deployment: Deployment, note: dict[str, object]) -> None:
-    inputs = engine.receive_inputs(client.receive)
-    done = engine.infer(inputs, deployment.weights, lambda layer: client.post(Tag.PROGRESS, Progress(layer=layer)))
+def _answer(engine: Engine, client: Wire, deployment: Deployment, request: Request, note: dict[str, object]) -> None:
+    inputs = engine.receive_inputs(client.receive, request)
+
+    def watch(layer: str) -> None:
+        client.post(Tag.PROGRESS, Progress(layer=layer))
+
+    done = engine.infer(inputs, deployment.weights, watch, request)
     report = done.report
     extra = note | {"seconds": round(report.seconds, 3), "bytes_sent": report.bytes_sent, "depth": report.depth}
     LOGGER.info("invocation answered", extra=extra)

@@ -70,7 +70,7 @@ def _components(party: int) -> tuple[int, int]:
 # ---------------------------------------------------------------------- inputs and outputs
 def input_kinds(program: Program) -> list[Kind]:
     """What a program's secret inputs are shared as."""
-    return [(tuple(s.shared_shape), s.frac) for s in program.inputs]
+    return [(tuple(s.shared_shape), s.frac) for s in program.inputs if s.dealt]
 
 
 def output_frames(outputs: Iterable[Shared]) -> list[Buffer]:
@@ -93,7 +93,11 @@ def output_sizes(program: Program) -> list[int]:
 
 
 def output_kinds(program: Program) -> list[Kind]:
-    """Shape and scale of each secret leaf of the result."""
+    """Shape and scale of each secret leaf of the result; of a turn's token and logits, if the program generates."""
+    if program.generation is not None:
+        logits = program.logits
+        token: Kind = (tuple(logits.shape[:-1]), 0)
+        return [token, (tuple(logits.shape), logits.frac)] if program.generation.reveals == "logits" else [token]
     return [(tuple(s.shape), s.frac) for s in program.outputs if s.kind is not None]
 
 

@@ -17,8 +17,9 @@ from hush.mpc.prg import KEY_BYTES, Stream
 from hush.mpc.transport import Buffer, Transport, memory_trio
 from hush.parties import shares
 from hush.parties.engine import Engine, Outcome
-from hush.parties.remote import Inference, Progress
+from hush.parties.remote import Inference, Progress, decoded
 from hush.parties.report import combine
+from hush.parties.request import ALONE, Request
 from hush.parties.shaping import shape
 from hush.parties.wire import frame_bytes
 from hush.protocols.replicated.sharing import reconstruct
@@ -45,24 +46,33 @@ class ThreadTrio:
         return [shares.unpack_weights(i, self._program, dtypes, [d[i] for d in dealt]) for i in range(3)]
 
     def infer(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None, progress: Progress | None = None
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        request: Request = ALONE,
     ) -> Inference:
         """One inference, as `hush.parties.remote.Session.infer`."""
-        encoded = self._program.encode_inputs(args, kwargs)
+        encoded = [] if request.continues else self._program.encode_inputs(args, kwargs)
         begin = time.perf_counter()
-        pairs = zip(encoded, self._program.inputs, strict=True)
+        dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
+        pairs = zip(encoded, dealt, strict=True)
         frames = [shares.share(elements, spec.frac, self._program.ring) for elements, spec in pairs]
-        outcomes = self._run([[f[i] for f in frames] for i in range(3)], progress)
+        outcomes = self._run([[f[i] for f in frames] for i in range(3)], progress, request)
         elements = [reconstruct(triple) for triple in zip(*(o.outputs for o in outcomes), strict=True)]
-        output = self._program.decode_outputs(elements)
+        output = decoded(self._program, elements)
         traffic = sum(len(part) for f in frames for own in f for part in own)
         traffic += 3 * sum(shares.output_sizes(self._program))
         return Inference(output, combine([o.report for o in outcomes], time.perf_counter() - begin, traffic))
 
-    def _run(self, frames: Sequence[Sequence[Sequence[Buffer]]], progress: Progress | None) -> list[Outcome]:
+    def _run(
+        self, frames: Sequence[Sequence[Sequence[Buffer]]], progress: Progress | None, request: Request
+    ) -> list[Outcome]:
         before = torch.get_num_threads()
         try:
-            jobs = [self._pool.submit(self._party, i, frames[i], progress if i == 0 else None) for i in range(3)]
+            jobs = [
+                self._pool.submit(self._party, i, frames[i], progress if i == 0 else None, request) for i in range(3)
+            ]
             errors = [e for e in (job.exception() for job in jobs) if e is not None]
             if errors:
                 raise next((e for e in errors if not isinstance(e, PartyError)), errors[0])
@@ -70,13 +80,15 @@ class ThreadTrio:
         finally:
             torch.set_num_threads(before)
 
-    def _party(self, index: int, frames: Sequence[Sequence[Buffer]], progress: Progress | None) -> Outcome:
+    def _party(
+        self, index: int, frames: Sequence[Sequence[Buffer]], progress: Progress | None, request: Request
+    ) -> Outcome:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 3))
         rest = iter(frames)
         engine = self._engines[index]
         try:
-            inputs = engine.receive_inputs(lambda nbytes: frame_bytes(next(rest)))
-            return engine.infer(inputs, self._weights[index], progress)
+            inputs = engine.receive_inputs(lambda nbytes: frame_bytes(next(rest)), request)
+            return engine.infer(inputs, self._weights[index], progress, request)
         except BaseException:
             self._links[index].close(AbortReason.INTERNAL)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.interpret import evaluate
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, Structure, WeightSpec, by_name, rebuild
+from hush.mpc.compiler.types import Kind
 from hush.mpc.cost import Cost
 from hush.mpc.errors import ConfigError, ProgramError
 from hush.mpc.ring import Ring
@@ -91,6 +92,19 @@ class Program:
         """Ring elements of a call's secret inputs, in order; ShapeError or RangeError if they are not as declared."""
         call = by_name(self.parameters, args) | dict(kwargs or {})
         return [spec.encode(spec.fetch(call), self.ring) for spec in self.inputs if spec.dealt]
+
+    def decode_turn(self, elements: Sequence[Tensor]) -> dict[str, Tensor]:
+        """What a turn of a program that generates shows: "token" [B], and "logits" [B, V] where the program says so."""
+        logits = self.logits
+        values = zip(
+            ("token", "logits"), elements, (replace(logits, kind=Kind.INT, dtype="int64"), logits), strict=False
+        )
+        return {name: spec.decode(element, self.ring) for name, element, spec in values}
+
+    @property
+    def logits(self) -> OutputSpec:
+        """The output that tokens are chosen from."""
+        return next(spec for spec in self.outputs if spec.keep == "logits")
 
     def decode_outputs(self, elements: Sequence[Tensor]) -> Any:
         """The module's result, nested as the module returns it, from the ring elements of the secret leaves."""

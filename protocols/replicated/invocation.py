@@ -26,29 +26,32 @@ _DIGEST = Spec((DIGEST_BYTES,), torch.uint8)
 _POSITION = Spec((POSITION_BYTES,), torch.uint8)
 
 
-def invocation(party: Party, inputs: Iterable[Shared | SharedBits], program: Callable[[], Step[T]]) -> Step[T]:
-    """Run a program in an invocation of its own.
+def invocation(
+    party: Party, inputs: Iterable[Shared | SharedBits], program: Callable[[], Step[T]], request: bytes = b""
+) -> Step[T]:
+    """Run a program in an invocation of its own. `request`: what was asked for, in public, which all must have alike.
 
     1. Both streams enter their next invocation: no mask of an earlier run is drawn again.
     2. `agree_on_inputs` (1 round). 3. The program. 4. `agree_on_counters` (1 round).
     """
     for stream in streams(party):
         stream.next_invocation()
-    yield from agree_on_inputs(party, inputs)
+    yield from agree_on_inputs(party, inputs, request)
     result = yield from program()
     yield from agree_on_counters(party)
     return result
 
 
-def agree_on_inputs(party: Party, inputs: Iterable[Shared | SharedBits]) -> Step[None]:
+def agree_on_inputs(party: Party, inputs: Iterable[Shared | SharedBits], request: bytes = b"") -> Step[None]:
     """Compare SHA-256 over the two copies of every input component; PartyError(INPUT) if they differ.
 
-    1. Party i sends the digest of all its x_i to party i-1, that of all its x_{i+1} to party i+1: 32 bytes each.
+    1. Party i sends the digest of all its x_i to party i-1, that of all its x_{i+1} to party i+1: 32 bytes each. Both
+       cover the request.
 
     Views: digests of components that the receiver holds itself, unless whoever dealt them cheated. Rounds 1; 64 bytes a
     party. The error names the neighbour whose copy differs; if all parties are honest the dealer is at fault.
     """
-    own, following = hashlib.sha256(), hashlib.sha256()
+    own, following = hashlib.sha256(request), hashlib.sha256(request)
     for value in inputs:
         header = repr((type(value).__name__, tuple(value.shape), _kind(value))).encode()
         for digest, part in zip((own, following), value.parts, strict=True):
