@@ -40,7 +40,8 @@ class Entry:
     `source` being a checkpoint's folder or hub id. `example(size, seq, batch, seed)` gives its positional arguments,
     others for another seed. `calibration(size, seq, batch)` gives further public calls that its ranges are taken from.
     `from_text(text, length, source)` gives the arguments for a text, padded to `length` (default: the text's bucket).
-    `err_bound` bounds |secure - plain| over all float outputs.
+    `err_bound` bounds |secure - plain| over all float outputs. `generator(module)`: its prompt's and its step's module,
+    over the same parameters, for those that generate (`hush.mpc.compiler.generator`).
     """
 
     id: str
@@ -53,6 +54,7 @@ class Entry:
     err_bound: float
     calibration: Callable[[str, int, int], Sequence[Call]] = lambda size, seq, batch: ()
     from_text: Callable[[str, int | None, str | None], Call] | None = None
+    generator: Callable[[nn.Module], tuple[nn.Module, nn.Module]] | None = None
 
     @property
     def default_size(self) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from hush.mpc.errors import UserError
-from hush.parties.cli import console, measure, trace
+from hush.parties.cli import console, generating, measure, trace
 from hush.parties.cli.console import Stage
 from hush.parties.cli.options import Approx, Batch, Checkpoint, Json, Link, Net, Seq, Size, Weights
 from hush.parties.cli.sources import Source, resolve
@@ -50,17 +50,22 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Secure beside plaintext: seconds, bytes, rounds, errors, predictions. Weights are real ones for minilm."""
-    _refuse(models, protocol, device, new)
+    _refuse(protocol, device)
     rows = []
     with console.stages(len(models) * (3 + measure.LOCAL_STAGES)) as stage:
         for model in models:
             stage(f"{model}: loading")
             source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
-            done = _bench(source, (link, net, weights, approx), repeat, stage)
+            options = (link, net, weights, approx)
+            done: measure.Measured | generating.Generated
+            if new is None:
+                done = _bench(source, options, repeat, stage)
+            else:
+                done = _generate(source, options, new, repeat, stage)
             choices = {"link": link, "net": net, "weights": weights, "approx": approx}
             rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
             if profile:
-                path = trace.write(source, done)
+                path = trace.write(source, done if isinstance(done, measure.Measured) else done.prompt)
                 console.err().print(f"{model}: trace written to {path}", soft_wrap=True)
     if as_json:
         console.emit(rows)
@@ -68,14 +73,12 @@ def command(
         console.out().print(_table(rows))
 
 
-def _refuse(models: list[str], protocol: Protocol, device: Device, new: int | None) -> None:
+def _refuse(protocol: Protocol, device: Device) -> None:
     """Options of the contract that this version has no answer to."""
     if protocol is not Protocol.replicated:
         raise UserError(f"--protocol {protocol} is not available in this version: use replicated")
     if device is not Device.cpu:
         raise UserError(f"--device {device} is not available in this version: use cpu")
-    if new is not None:
-        raise UserError(f"--new {new}: {', '.join(models)} cannot generate; leave --new out")
 
 
 def _bench(source: Source, choices: tuple[Link, Net, Weights, Approx], repeat: int, stage: Stage) -> measure.Measured:
@@ -87,7 +90,28 @@ def _bench(source: Source, choices: tuple[Link, Net, Weights, Approx], repeat: i
         return measure.measure(source.module, source.call, program, infer, repeat, report)
 
 
-def describe(source: Source, done: measure.Measured, choices: Mapping[str, str]) -> dict[str, Any]:
+def _generate(
+    source: Source, choices: tuple[Link, Net, Weights, Approx], new: int, repeat: int, stage: Stage
+) -> generating.Generated:
+    """The prompt and `new` tokens; the figures of a row are the prompt's, up to the first token."""
+    link, net, weights, approx = choices
+    stage(f"{source.name}: compiling")
+    program = source.compile_generator(weights, approx, reveals="logits")
+    _room(source, new)
+    assert source.generator is not None
+    with measure.local(program, link, net, stage) as infer:
+        report = stage(f"{source.name}: running")
+        return generating.measure(source.generator, source.call[:1], program, infer, new, repeat, report)
+
+
+def _room(source: Source, new: int) -> None:
+    if source.context is not None and (source.seq or 0) + new > source.context + 1:
+        raise UserError(f"--seq {source.seq} --new {new}: {source.name} has a context of {source.context}")
+
+
+def describe(
+    source: Source, done: measure.Measured | generating.Generated, choices: Mapping[str, str]
+) -> dict[str, Any]:
     """One row of the JSON contract."""
     head: dict[str, Any] = {"model": source.name, "size": source.size, "seq": source.seq, "batch": source.batch}
     return (
@@ -110,6 +134,15 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             str(row["rounds"]),
             f"{row['max_abs_err']:.1e}{bound}",
         )
+        for index, step in enumerate(row.get("decode", ()), 2):
+            table.add_row(
+                f"  token {index}",
+                f"{step['secure_s']:.3f} s",
+                f"{step['plain_s']:.4f} s",
+                console.megabytes(sum(step["bytes_sent"]) / 3),
+                str(step["rounds"]),
+                f"{step['max_abs_err']:.1e}",
+            )
     return table
 
 
@@ -122,5 +155,6 @@ def _setting(row: dict[str, Any]) -> str:
 
 
 def _verdict(rows: list[dict[str, Any]]) -> str:
-    odd = [row["model"] for row in rows if any(row["predicted"][key] != row[key] for key in row["predicted"])]
+    parts = [(row["model"], part) for row in rows for part in (row, *row.get("decode", ()))]
+    odd = [name for name, part in parts if any(part["predicted"][key] != part[key] for key in part["predicted"])]
     return f"NOT as predicted: {', '.join(odd)}" if odd else "rounds, bytes and messages: as predicted"

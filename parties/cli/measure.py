@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -25,11 +25,19 @@ from hush.parties.cost import predicted
 from hush.parties.local import LocalTrio
 from hush.parties.remote import Inference, Progress
 from hush.parties.report import RunReport
+from hush.parties.request import ALONE, Request
 from hush.parties.threads import ThreadTrio
 
-Infer = Callable[[Sequence[Any], Progress | None], Inference]
 LOCAL_STAGES = 2
 _PACKAGES = ("hush", "torch", "grpcio", "protobuf", "cryptography")
+
+
+class Infer(Protocol):
+    """How local parties are asked."""
+
+    def __call__(
+        self, args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE
+    ) -> Inference: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +131,25 @@ def layers(program: Program, report: Report) -> Progress:
     return progress
 
 
-def plaintext(module: nn.Module, call: Sequence[Any], repeat: int = 1) -> tuple[Any, float]:
+def plaintext(module: Callable[..., Any], call: Sequence[Any], repeat: int = 1) -> tuple[Any, float]:
     """The module's own output and the median seconds it takes with all cores, after one warm-up."""
+    with all_cores(), torch.inference_mode():
+        output = module(*call)
+        times = []
+        for _ in range(repeat):
+            begin = time.perf_counter()
+            output = module(*call)
+            times.append(time.perf_counter() - begin)
+        return output, statistics.median(times)
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let torch use every core meanwhile."""
     threads = torch.get_num_threads()
     torch.set_num_threads(cores())
     try:
-        with torch.inference_mode():
-            output = module(*call)
-            times = []
-            for _ in range(repeat):
-                begin = time.perf_counter()
-                output = module(*call)
-                times.append(time.perf_counter() - begin)
-            return output, statistics.median(times)
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -152,14 +166,26 @@ def local(program: Program, link: str, net: str, stage: Stage) -> Iterator[Infer
         stage("starting three party threads")
         report = stage("sharing the weights")
         with ThreadTrio(program, net=net) as threads:
-            yield lambda args, progress: threads.infer(args, None, progress)
+
+            def in_threads(
+                args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE
+            ) -> Inference:
+                return threads.infer(args, None, progress, request)
+
+            yield in_threads
         return
     report = stage("starting three party processes")
     with LocalTrio(net=str(net), progress=lambda text: report(text.partition(" at ")[0], 0.5)) as trio:
         report = stage("sharing the weights over mutual TLS")
         deploy(program, trio.provider_config, "local", progress=sent_megabytes(program, report))
         with connect(trio.config) as client:
-            yield lambda args, progress: client.run("local", args, None, progress=progress)
+
+            def in_processes(
+                args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE
+            ) -> Inference:
+                return client.session("local").infer(args, None, progress, request)
+
+            yield in_processes
 
 
 def sent_megabytes(program: Program, report: Report) -> Callable[[int, int], None]:

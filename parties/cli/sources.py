@@ -39,6 +39,8 @@ class Source:
     batch: int = 1
     calls: Sequence[tuple[Any, ...]] = field(default=())
     err_bound: float | None = None
+    generator: tuple[nn.Module, nn.Module] | None = None
+    context: int | None = None
 
     @property
     def short(self) -> str:
@@ -50,6 +52,33 @@ class Source:
         return api.compile(
             self.module, self.example, weights=str(weights), approx=str(approx), ranges=self.calls or None
         )
+
+    def compile_generator(
+        self, weights: str = "secret", approx: str = "default", *, padded: bool = False, reveals: str = "token"
+    ) -> Program:
+        """The program that generates, for prompts as long as the example; with `padded`, for shorter ones too."""
+        if self.generator is None or self.context is None:
+            raise UserError(f"{self.name} cannot generate: it has no step after its prompt")
+        calls = [(call[0],) for call in (self.example, *self.calls)]
+        return api.compile_generator(
+            *self.generator,
+            _padded(calls) if padded else calls,
+            context=self.context,
+            reveals=reveals,
+            weights=str(weights),
+            approx=str(approx),
+        )
+
+
+def _padded(calls: Sequence[tuple[torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The prompts whole, and again cut to a few lengths: with their masks, padded on the left."""
+    rows, length = [ids for ids, *_ in calls], calls[0][0].shape[-1]
+    lengths = [length] * len(rows) + sorted({1, 2, length // 2 or 1, length - 1 or 1})
+    places = torch.arange(length)
+    return [
+        (rows[i % len(rows)], (places >= length - own).expand(rows[0].shape).contiguous())
+        for i, own in enumerate(lengths)
+    ]
 
 
 def resolve(
@@ -99,6 +128,8 @@ def _registered(
         batch=batch,
         calls=entry.calibration(chosen, length, batch),
         err_bound=entry.err_bound,
+        generator=None if entry.generator is None else entry.generator(module),
+        context=entry.sizes[chosen].longest,
     )
 
 

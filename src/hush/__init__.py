@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hush.api import compile, load
+    from hush.api import compile, compile_generator, load
     from hush.mpc.compiler import Program
     from hush.mpc.errors import (
         ConfigError,
@@ -49,6 +49,7 @@ _ERRORS = (
 )
 _HOMES = {
     "compile": "hush.api",
+    "compile_generator": "hush.api",
     "load": "hush.api",
     "Program": "hush.mpc.compiler",
     "AsyncClient": "hush.parties.client",
@@ -78,6 +79,7 @@ __all__ = [
     "UserError",
     "compare",
     "compile",
+    "compile_generator",
     "connect",
     "connect_async",
     "deploy",

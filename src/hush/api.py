@@ -12,7 +12,7 @@ from hush.mpc import compiler
 from hush.mpc.compiler import Program
 from hush.parties.cost import predicted
 
-__all__ = ["compile", "load"]
+__all__ = ["compile", "compile_generator", "load"]
 
 
 def compile(
@@ -34,6 +34,30 @@ def compile(
     """
     program = compiler.compile_module(
         module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges
+    )
+    predicted(program)
+    return program
+
+
+def compile_generator(
+    prefill: torch.nn.Module,
+    step: torch.nn.Module,
+    calls: Sequence[Sequence[Any]],
+    *,
+    context: int,
+    reveals: str = "token",
+    weights: str = "secret",
+    approx: str = "default",
+) -> Program:
+    """Compile a network that generates, for `client.generate`: the modules of its prompt and of each token after it.
+
+    What the two take and give is written in `hush.mpc.compiler.generator`. `calls`: calls of `prefill`, the first one
+    the example, the others for the ranges. `context`: positions that prompt and answer may take. `reveals`: the client
+    is shown the "token" chosen, or "logits" beside it. The rest, and errors, as `compile`. The program's `cost` is that
+    of the first turn, from the prompt to the first token.
+    """
+    program = compiler.compile_generator(
+        prefill, step, calls[0], calls=calls[1:], context=context, reveals=reveals, weights=weights, approx=approx
     )
     predicted(program)
     return program
