@@ -58,6 +58,7 @@ def primitives(ring: Ring) -> list[Case]:
 
     return [
         ("`open`", lambda n: p.open(x(n))),
+        ("`contribute`", lambda n: p.contribute(lambda: torch.zeros(()), (n,), dealer=0, ring=ring)),
         ("`mul`, `matmul`, `conv`, exact (integers)", lambda n: p.mul(x(n, 0), x(n), frac=f)),
         (f"`mul`, `matmul`, `conv`, drop {f} bits", lambda n: p.mul(x(n), x(n), frac=f)),
         (f"the same into 2^{other.bits}", lambda n: p.mul(x(n), x(n), frac=f, ring=other)),

@@ -97,16 +97,11 @@ def _generate(
     link, net, weights, approx = choices
     stage(f"{source.name}: compiling")
     program = source.compile_generator(weights, approx, reveals="logits")
-    _room(source, new)
+    generating.check_room(source.name, program, new)
     assert source.generator is not None
     with measure.local(program, link, net, stage) as infer:
         report = stage(f"{source.name}: running")
         return generating.measure(source.generator, source.call[:1], program, infer, new, repeat, report)
-
-
-def _room(source: Source, new: int) -> None:
-    if source.context is not None and (source.seq or 0) + new > source.context + 1:
-        raise UserError(f"--seq {source.seq} --new {new}: {source.name} has a context of {source.context}")
 
 
 def describe(

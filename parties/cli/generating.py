@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 
 from hush.mpc.compiler import Program
 from hush.mpc.cost import Cost
-from hush.parties.cli.console import Report
+from hush.mpc.errors import UserError
+from hush.parties.cli.console import Report, megabytes
 from hush.parties.cli.measure import Infer, Measured, all_cores, cost_json, layers
 from hush.parties.cost import predicted, predicted_turn
 from hush.parties.remote import Inference
@@ -62,6 +64,32 @@ class Generated:
         """The measured part of the JSON contract."""
         found = {"decode": [step.figures() for step in self.steps]}
         return self.prompt.figures() | found | {"tokens": self.tokens, "plain_tokens": self.plain_tokens}
+
+
+def check_room(name: str, program: Program, new: int) -> None:
+    """UserError if the prompt and so many tokens pass the context."""
+    assert program.generation is not None
+    length, context = program.inputs[0].shape[-1], program.generation.context
+    if length + new > context + 1:
+        raise UserError(f"{length} positions and {new} new tokens: {name} has a context of {context}")
+
+
+def table(name: str, made: Generated) -> Table:
+    """Seconds, MB and rounds of the prompt and of each step."""
+    rows = Table("turn", "on shares", "plaintext", "MB a party", "rounds", "largest error", title=name)
+    for column in rows.columns[1:]:
+        column.justify = "right"
+    head = made.prompt
+    cost = head.report.cost
+    rows.add_row("prompt", *_row(head.secure_s, head.plain_s, cost, head.max_abs_err))
+    for index, step in enumerate(made.steps, 2):
+        rows.add_row(f"token {index}", *_row(step.secure_s, step.plain_s, step.cost, step.max_abs_err))
+    return rows
+
+
+def _row(secure: float, plain: float, cost: Cost, error: float) -> tuple[str, ...]:
+    seconds = f"{secure:.3f} s", f"{plain:.4f} s"
+    return *seconds, megabytes(sum(cost.bytes_sent) / 3), str(cost.rounds), f"{error:.1e}"
 
 
 def measure(

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from torch import Tensor
 
-from hush.parties.cli import console, measure
+from hush.parties.cli import console, generating, measure
 from hush.parties.cli.network import layer_table
 from hush.parties.cli.options import Approx, Checkpoint, Input, Json, Link, Net, Seq, Size, Text, Weights
 from hush.parties.cli.sources import Source, resolve
@@ -23,6 +23,7 @@ def command(
     text: Text = None,
     file: Input = None,
     seq: Seq = None,
+    new: Annotated[int | None, typer.Option(min=1, help="Generate so many tokens.", show_default=False)] = None,
     link: Annotated[Link, typer.Option(help="Three processes over mutual TLS, or three threads.")] = Link.grpc,
     net: Annotated[Net, typer.Option(help="A modelled network between the parties.")] = Net.none,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
@@ -35,21 +36,53 @@ def command(
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, text=text, file=file, checkpoint=checkpoint)
         stage("compiling it")
-        program = source.compile(weights, approx)
-        with measure.local(program, link, net, stage) as infer:
-            report = stage("running it")
-            done = measure.measure(source.module, source.call, program, infer, 1, report)
-    if as_json:
+        if new is not None:
+            made = _generate(source, (link, net, weights, approx), new, stage)
+        else:
+            program = source.compile(weights, approx)
+            with measure.local(program, link, net, stage) as infer:
+                report = stage("running it")
+                done = measure.measure(source.module, source.call, program, infer, 1, report)
+    if new is not None:
+        console.emit(_head(source) | made.figures()) if as_json else _print_tokens(source, made)
+    elif as_json:
         console.emit(describe(source, done))
     else:
         _print(source, done)
 
 
+def _generate(
+    source: Source, choices: tuple[Link, Net, Weights, Approx], new: int, stage: console.Stage
+) -> generating.Generated:
+    link, net, weights, approx = choices
+    program = source.compile_generator(weights, approx, reveals="logits")
+    generating.check_room(source.name, program, new)
+    assert source.generator is not None
+    with measure.local(program, link, net, stage) as infer:
+        report = stage("running it")
+        return generating.measure(source.generator, source.call[:1], program, infer, new, 1, report)
+
+
 def describe(source: Source, done: measure.Measured) -> dict[str, Any]:
     """One run as JSON, with its output tensors nested as lists."""
-    head = {"model": source.name, "size": source.size, "seq": source.seq, "batch": source.batch}
     found = [t.tolist() for t in tensors(done.secure)]
-    return head | done.figures() | {"err_bound": source.err_bound, "output": found, "versions": measure.versions()}
+    return (
+        _head(source)
+        | done.figures()
+        | {"err_bound": source.err_bound, "output": found, "versions": measure.versions()}
+    )
+
+
+def _head(source: Source) -> dict[str, Any]:
+    return {"model": source.name, "size": source.size, "seq": source.seq, "batch": source.batch}
+
+
+def _print_tokens(source: Source, made: generating.Generated) -> None:
+    out = console.out()
+    for secure, plain in zip(made.tokens, made.plain_tokens, strict=True):
+        out.print(f"on shares    {' '.join(map(str, secure))}", markup=False, soft_wrap=True)
+        out.print(f"in plaintext {' '.join(map(str, plain))}", markup=False, soft_wrap=True)
+    out.print(generating.table(source.name, made))
 
 
 def _print(source: Source, done: measure.Measured) -> None:
