@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -197,6 +199,30 @@ def test_leaving_in_the_middle_frees_the_session(padded: Program) -> None:
                 assert _sessions(made) == [1, 1, 1]
                 stream.close()
                 assert _eventually(lambda: _sessions(made) == [0, 0, 0])
+
+
+_KILLED = """
+import sys, time, hush
+stream = hush.connect(sys.argv[1]).generate("small", [7, 1, 9, 4], max_new_tokens=6)
+print(next(stream), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_client_that_dies_in_the_middle_frees_the_session(padded: Program, tmp_path: Any) -> None:
+    """Killed, not closed: the parties notice that its streams are gone."""
+    with LocalTrio() as trio:
+        deploy(padded, trio.provider_config, "small")
+        lines = [f"parties = {list(trio.addresses)!r}", "[tls]"]
+        lines += [f"{name} = '{path}'" for name, path in trio.config.tls.model_dump().items()]  # type: ignore[union-attr]
+        (tmp_path / "client.toml").write_text("\n".join(lines))
+        command = [sys.executable, "-c", _KILLED, str(tmp_path / "client.toml")]
+        with connect(trio.config) as made, subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip().isdigit()
+            assert _sessions(made) == [1, 1, 1]
+            process.kill()
+            assert _eventually(lambda: _sessions(made) == [0, 0, 0])
 
 
 def _sessions(client: Client) -> list[int]:
