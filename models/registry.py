@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hush.mpc.errors import ModelError
 
-MODULES = ("minilm",)  # files of this package that register networks
+MODULES = ("minilm", "bert", "roberta", "gpt2", "llama")  # files of this package that register networks
 
 Call = tuple[Tensor, ...]
 
@@ -41,7 +41,10 @@ class Entry:
     others for another seed. `calibration(size, seq, batch)` gives further public calls that its ranges are taken from.
     `from_text(text, length, source)` gives the arguments for a text, padded to `length` (default: the text's bucket).
     `err_bound` bounds |secure - plain| over all float outputs. `generator(module)`: its prompt's and its step's module,
-    over the same parameters, for those that generate (`hush.mpc.compiler.generator`).
+    over the same parameters, for those that generate (`hush.mpc.compiler.generator`); the context is `Size.longest`.
+    `for_text(size, seq, batch)`: calls as `from_text` gives them, the first without padding, where those have a mask
+    that `example` does not have. `adapt(source)`: the entry of a checkpoint of this kind, whatever its
+    sizes; without a bound.
     """
 
     id: str
@@ -51,15 +54,23 @@ class Entry:
     sizes: Mapping[str, Size]
     build: Callable[[str, str | None], nn.Module]
     example: Callable[[str, int, int, int], Call]
-    err_bound: float
+    err_bound: float | None
     calibration: Callable[[str, int, int], Sequence[Call]] = lambda size, seq, batch: ()
     from_text: Callable[[str, int | None, str | None], Call] | None = None
     generator: Callable[[nn.Module], tuple[nn.Module, nn.Module]] | None = None
+    for_text: Callable[[str, int, int], Sequence[Call]] | None = None
+    adapt: Callable[[str], Entry] | None = None
 
     @property
     def default_size(self) -> str:
         """`tiny` if there is one."""
-        return "tiny" if "tiny" in self.sizes else "paper"
+        return "tiny" if "tiny" in self.sizes else next(iter(self.sizes))
+
+    def calls(self, size: str, seq: int, batch: int, *, text: bool = False) -> list[Call]:
+        """What a program is compiled on, the example first: with masks for a `text`."""
+        if text and self.for_text is not None:
+            return list(self.for_text(size, seq, batch))
+        return [self.example(size, seq, batch, 0), *self.calibration(size, seq, batch)]
 
     def size(self, name: str | None) -> tuple[str, Size]:
         """A size by name, the default for None."""
@@ -91,9 +102,10 @@ def entries() -> list[Entry]:
     return list(_entries.values())
 
 
-def get(model: str) -> Entry:
-    """A network by id."""
+def get(model: str, source: str | None = None) -> Entry:
+    """A network by id, for a checkpoint of its kind if `source` names one."""
     known = {entry.id: entry for entry in entries()}
     if model not in known:
         raise ModelError(f"no model {model!r}: choose from {', '.join(known)}, or give hf:PATH")
-    return known[model]
+    entry = known[model]
+    return entry.adapt(source) if source is not None and entry.adapt is not None else entry

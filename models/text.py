@@ -8,26 +8,42 @@ from torch import Tensor
 
 from hush.mpc.errors import UserError
 
-BUCKETS = (16, 32, 64, 128, 256, 512)
+SHORTEST, LONGEST = 16, 512
+TEXTS = (  # public: what ranges are taken from must be no client's
+    "Yes.",
+    "Revenue fell 3.2% to $14.7 million in Q4 2023, the company said on Tuesday.",
+    "Ich habe den Schlüssel im Auto vergessen, und jetzt regnet es!!! :-(",
+    "Glaciers carve valleys as they slide downhill under their own weight, grinding rock to flour as fine as silt.",
+)
 
 
-def bucket(length: int) -> int:
-    """The smallest bucket that holds `length` tokens."""
-    for size in BUCKETS:
-        if length <= size:
-            return size
-    raise UserError(f"the text has {length} tokens; the longest compiled length is {BUCKETS[-1]}: shorten or split it")
+def bucket(length: int, longest: int = LONGEST) -> int:
+    """The smallest of 16, 32, 64, ... and `longest` that holds `length` tokens."""
+    if length > longest:
+        raise UserError(f"the text has {length} tokens; the longest compiled length is {longest}: shorten or split it")
+    size = SHORTEST
+    while size < length:
+        size *= 2
+    return min(size, longest)
 
 
-def tokenise(tokenizer: Tokenizer, text: str, length: int | None = None, pad: int = 0) -> tuple[Tensor, Tensor]:
+def tokenise(
+    tokenizer: Tokenizer, text: str, length: int | None = None, pad: int = 0, longest: int = LONGEST
+) -> tuple[Tensor, Tensor]:
     """Ids [1, L] and the bool mask of real tokens [1, L], padded to `length` (default: the text's bucket)."""
-    if not text.strip():
-        raise UserError("the text is empty: give at least one word")
-    ids = tokenizer.encode(text).ids
-    size = bucket(len(ids)) if length is None else length
+    ids = encode(tokenizer, text)
+    size = bucket(len(ids), longest) if length is None else length
     if len(ids) > size:
         raise UserError(f"the text has {len(ids)} tokens, the program was compiled for {size}: shorten or split it")
     return _pad(ids, size, pad)
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text that says something."""
+    if not text.strip():
+        raise UserError("the text is empty: give at least one word")
+    ids: list[int] = tokenizer.encode(text).ids
+    return ids
 
 
 def excerpt(tokenizer: Tokenizer, text: str, length: int, pad: int = 0) -> tuple[Tensor, Tensor]:

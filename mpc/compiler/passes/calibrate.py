@@ -43,6 +43,7 @@ DIVIDES = tuple(
     )
 )
 """Ops that need to know how small a magnitude gets."""
+_UNUSED = 2**31  # a bound for a place that a step does not look up
 _LEAST = 2.0**-6
 
 _CALIBRATED_RESULTS = (
@@ -228,7 +229,7 @@ def _weight_bound(node: fx.Node, shown: Seen) -> tuple[float, bool]:
 
 def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
     if kind in (Kind.ONEHOT, Kind.PLACE):
-        return float(min(_vocabularies(node))), True
+        return float(min(_vocabularies(node), default=_UNUSED)), True
     if kind is Kind.BOOL:
         return 1.0, True
     if node.target in typing.explicit:
