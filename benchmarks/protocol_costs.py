@@ -18,12 +18,14 @@ from hush.mpc.cost import FRAME_HEADER, Traffic, total
 from hush.mpc.functions import attention, embedding, log, norms, order, reciprocal, rsqrt, softmax, sqrt
 from hush.mpc.functions.declare import Declared, declared
 from hush.mpc.functions.sets import default, puma
+from hush.mpc.points import Points
 from hush.mpc.ring import RING32, RING64, Ring
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import costs, costs_bits
 from hush.protocols.replicated.compare import sign_width, zero_width
 from hush.protocols.replicated.cost import ReplicatedCost, meta, meta_bits
+from hush.protocols.replicated.dpf import key_bytes
 
 PAGE = Path(__file__).parents[1] / "docs" / "costs.md"
 LARGE, SMALL = 3 << 20, 3 << 12
@@ -58,6 +60,8 @@ def primitives(ring: Ring) -> list[Case]:
 
     return [
         ("`open`", lambda n: p.open(x(n))),
+        ("`lookup`, rows of 64, secret table", lambda n: p.lookup(places(n // 64), x(1000 * 64).reshape(1000, 64))),
+        ("`lookup`, rows of 64, public table", lambda n: p.lookup(places(n // 64), torch.zeros(1000, 64))),
         ("`contribute`", lambda n: p.contribute(lambda: torch.zeros(()), (n,), dealer=0, ring=ring)),
         ("`mul`, `matmul`, `conv`, exact (integers)", lambda n: p.mul(x(n, 0), x(n), frac=f)),
         (f"`mul`, `matmul`, `conv`, drop {f} bits", lambda n: p.mul(x(n), x(n), frac=f)),
@@ -80,6 +84,11 @@ def primitives(ring: Ring) -> list[Case]:
         ("`shuffle`", lambda n: p.shuffle(x(n))),
         ("`shuffle.permute`, rows of 64", lambda n: costs_bits.permute(n, n // 64, ring)),
     ]
+
+
+def places(count: int, classes: int = 1000) -> Points:
+    """Secret places without data."""
+    return Points((torch.empty((count, 1), device="meta"),), classes)
 
 
 def _sign(p: ReplicatedCost, ring: Ring, bits: int, drop: int) -> Case:
@@ -231,6 +240,24 @@ def row_functions() -> list[Row]:
     return [(name, *spent(step, count), unit) for name, step, count, unit in cases]
 
 
+def token_ids() -> list[Row]:
+    """What looking token ids up costs the client and the parties, by how they travel."""
+    ids, classes, width = 32, 50_257, 768
+    words, held = secret(classes, width), meta((ids,), 0, RING64)
+    hot = secret(ids, classes, frac=0)
+    full, seeds, keys = 8 * ids, 4 * 32, 6 * ids * key_bytes(classes)  # a word to two parties each, seeds to two
+    cases = (
+        ("keys (`dpf`)", keys, P.lookup(places(ids, classes), words)),
+        ("one-hot rows (`onehot`)", seeds + 2 * full * classes, embedding.embedding_of_one_hot(P, hot, words)),
+        ("as they are (`equality`)", seeds + 2 * full, embedding.embedding_of_ids(P, held, words)),
+    )
+    rows: list[Row] = []
+    for name, client, step in cases:
+        cost = total(step)
+        rows.append((name, f"{client / 1e3:,.1f}", f"{sum(cost.bytes_sent) / 1e6:.3f}", str(cost.rounds)))
+    return rows
+
+
 # ---------------------------------------------------------------------- the page
 def frame() -> str:
     """Bytes of an invocation's own two rounds."""
@@ -275,6 +302,11 @@ def page() -> str:
         table(("entries a row", "default: bits", "rounds", "puma: bits", "rounds"), softmaxes()),
         "## Functions of a row",
         table(("function", "bits", "rounds", "per"), row_functions()),
+        "## Secret token ids",
+        "32 ids of a vocabulary of 50,257, rows of 768 numbers of a secret table: what the client sends to all three "
+        "parties, what the parties send to each other, frame headers included. How ids travel is `lookup` of "
+        "`hush.compile`; seconds are in [results/embedding.md](../benchmarks/results/embedding.md).",
+        table(("way", "client KB", "parties MB", "rounds"), token_ids()),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -17,6 +17,7 @@ from typing import Self
 
 from torch import Tensor
 
+from hush.mpc.points import Points
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
@@ -135,6 +136,11 @@ class Protocol(ABC):
     @abstractmethod
     def truncate(self, x: Shared, frac: int, *, ring: Ring | None = None, exact: bool = False) -> Step[Shared]:
         """x at the coarser scale `frac` <= x.frac: floor or one more; exactly the floor if `exact`."""
+
+    @abstractmethod
+    def lookup(self, points: Points, table: Shared | Tensor, *, frac: int | None = None) -> Step[Shared]:
+        """[*points.shape, D]: the rows of a table [V, D], secret or public real, at secret places, exact. The scale is
+        the secret table's, or `frac` of a public one (default: the protocol's)."""
 
     # ------------------------------------------------------------------ bits
     @abstractmethod

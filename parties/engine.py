@@ -11,6 +11,7 @@ from torch import Tensor
 from hush.mpc.compiler import Program, execute, turn
 from hush.mpc.compiler.generate import length
 from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.points import Points
 from hush.mpc.prg import Stream
 from hush.mpc.ring import backends
 from hush.mpc.secret import Shared
@@ -23,7 +24,6 @@ from hush.proto.party_pb2 import Layer, Report
 from hush.protocols.replicated.invocation import invocation
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.protocol import Replicated
-from hush.protocols.replicated.sharing import expand
 
 Receive = Callable[[int], memoryview]
 Watch = Callable[[str], None]
@@ -56,18 +56,18 @@ class Engine:
         self._ledger = Ledger()
         self._state: dict[str, Shared] | None = None
 
-    def receive_inputs(self, receive: Receive, request: Request = ALONE) -> list[Shared]:
+    def receive_inputs(self, receive: Receive, request: Request = ALONE) -> list[Shared | Points]:
         """This party's shares of the inputs, from frames whose sizes the program decides; none where a turn goes on."""
         ring = self._program.ring
         if request.continues:
             return []
-        kinds = shares.input_kinds(self._program)
-        frames = [(kind, receive(shares.share_size(self._index, kind[0], ring))) for kind in kinds]
-        return [expand(shares.parse(self._index, kind, ring, frame)) for kind, frame in frames]
+        dealt = [spec for spec in self._program.inputs if spec.dealt]
+        frames = [(spec, receive(shares.input_size(self._index, spec, ring))) for spec in dealt]
+        return [shares.read_input(self._index, spec, ring, frame) for spec, frame in frames]
 
     def infer(
         self,
-        inputs: Sequence[Shared],
+        inputs: Sequence[Shared | Points],
         weights: Mapping[str, Shared | Tensor],
         watch: Watch | None = None,
         request: Request = ALONE,
@@ -94,7 +94,11 @@ class Engine:
         return Outcome(outputs, report)
 
     def _steps(
-        self, inputs: Sequence[Shared], weights: Mapping[str, Shared | Tensor], request: Request, observer: Watch
+        self,
+        inputs: Sequence[Shared | Points],
+        weights: Mapping[str, Shared | Tensor],
+        request: Request,
+        observer: Watch,
     ) -> Step[list[Shared]]:
         if self._program.generation is None:
             return (yield from execute(self._program, self._protocol, weights, inputs, observer))

@@ -80,7 +80,7 @@ class Session:
         sent = 0
         dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
         for elements, spec in zip(encoded, dealt, strict=True):
-            frames = shares.share(elements, spec.frac, self._program.ring)
+            frames = shares.deal_input(spec, elements, self._program.ring)
             for wire, frame in zip(self._conference.wires, frames, strict=True):
                 sent += sum(len(part) for part in frame)
                 with suppress(PartyError):  # it is told where the answers are gathered

@@ -16,14 +16,18 @@ import torch
 from torch import Tensor
 
 from hush.mpc import fixed_point
-from hush.mpc.compiler import Program
+from hush.mpc.compiler import InputSpec, Program
+from hush.mpc.compiler import Kind as InputKind
 from hush.mpc.compiler import parse as parse_program
 from hush.mpc.errors import AbortReason, PartyError, ProgramError
+from hush.mpc.points import Points
 from hush.mpc.prg import KEY_BYTES
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared
 from hush.mpc.transport import Buffer
 from hush.proto.party_pb2 import Copies, Deploy
+from hush.protocols.replicated import lookup
+from hush.protocols.replicated.dpf import key_bytes
 from hush.protocols.replicated.sharing import Component, Dealt, deal, expand
 
 Kind = tuple[tuple[int, ...], int]  # shape and fraction bits of a shared tensor
@@ -68,9 +72,28 @@ def _components(party: int) -> tuple[int, int]:
 
 
 # ---------------------------------------------------------------------- inputs and outputs
-def input_kinds(program: Program) -> list[Kind]:
-    """What a program's secret inputs are shared as."""
-    return [(tuple(s.shared_shape), s.frac) for s in program.inputs if s.dealt]
+def deal_input(spec: InputSpec, encoded: Tensor, ring: Ring) -> list[list[Buffer]]:
+    """For each party the buffers of the frame of one input: shares, or keys of places."""
+    if spec.kind is InputKind.POINT:
+        return [[raw(key) for key in pair] for pair in lookup.deal(encoded, int(spec.bound))]
+    return share(encoded, spec.frac, ring)
+
+
+def input_size(party: int, spec: InputSpec, ring: Ring) -> int:
+    """Size of that frame: two keys a place, or as `share_size`."""
+    if spec.kind is InputKind.POINT:
+        return 2 * numel(spec.shape) * key_bytes(int(spec.bound))
+    return share_size(party, spec.shared_shape, ring)
+
+
+def read_input(party: int, spec: InputSpec, ring: Ring, frame: Buffer) -> Shared | Points:
+    """A party's handle of an input from its frame."""
+    if spec.kind is not InputKind.POINT:
+        return expand(parse(party, (tuple(spec.shared_shape), spec.frac), ring, frame))
+    shape = (*spec.shape, key_bytes(int(spec.bound)))
+    half = len(frame) // 2
+    keys = (_tensor(memoryview(frame)[i * half : (i + 1) * half], shape, torch.uint8) for i in range(2))
+    return Points(tuple(keys), int(spec.bound))
 
 
 def output_frames(outputs: Iterable[Shared]) -> list[Buffer]:

@@ -57,7 +57,7 @@ class ThreadTrio:
         begin = time.perf_counter()
         dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
         pairs = zip(encoded, dealt, strict=True)
-        frames = [shares.share(elements, spec.frac, self._program.ring) for elements, spec in pairs]
+        frames = [shares.deal_input(spec, elements, self._program.ring) for elements, spec in pairs]
         outcomes = self._run([[f[i] for f in frames] for i in range(3)], progress, request)
         elements = [reconstruct(triple) for triple in zip(*(o.outputs for o in outcomes), strict=True)]
         output = decoded(self._program, elements)

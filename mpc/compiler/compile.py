@@ -12,7 +12,7 @@ from hush.mpc.compiler.capture import Draft, capture, placeholders_of
 from hush.mpc.compiler.forms import check_forms
 from hush.mpc.compiler.passes.algebra import combine_terms, fold_linears, fold_norms, fold_scales
 from hush.mpc.compiler.passes.attention import join_attention
-from hush.mpc.compiler.passes.calibrate import Typing, assign_types, score_bound
+from hush.mpc.compiler.passes.calibrate import LOOKUPS, Typing, assign_types, score_bound
 from hush.mpc.compiler.passes.canonical import canonical
 from hush.mpc.compiler.passes.masks import public_masks, secret_masks
 from hush.mpc.compiler.passes.partition import Split, partition
@@ -39,6 +39,7 @@ def compile_module(
     weights: str = "secret",
     approx: str = "default",
     ranges: Ranges = None,
+    lookup: str = "auto",
     frac: int = FRAC,
     ring: Ring = RING64,
 ) -> Program:
@@ -46,20 +47,23 @@ def compile_module(
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights` is "secret" or
     "public", `approx` the name of an approximation set. `ranges` widens the calibration: further example calls (tuples
-    of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. UnsupportedOp for an op without a rule,
-    or whose rule does not cover its arguments.
+    of arguments, or (args, kwargs) pairs), or largest magnitudes by input name. `lookup`: how secret integers that look
+    rows up travel: "onehot" rows, "dpf" keys, as they are for "equality" tests, or "auto". UnsupportedOp for an op
+    without a rule, or whose rule does not cover its arguments.
     """
-    modes = checked_modes(weights, approx)
+    modes = checked_modes(weights, approx, lookup)
     draft = capture(module, args, kwargs or {}, public)
     explicit = dict(ranges) if isinstance(ranges, Mapping) else {}
     samples = _samples(draft, () if ranges is None or isinstance(ranges, Mapping) else ranges)
     samples += _stretched(draft, explicit)
-    program = build(draft, Typing(samples, ring, frac, explicit), modes)
+    program = build(draft, Typing(samples, ring, frac, explicit, lookup), modes)
     return sealed(program, draft)
 
 
-def checked_modes(weights: str, approx: str) -> tuple[str, str]:
-    """(weights, approx); UserError unless both are known."""
+def checked_modes(weights: str, approx: str, lookup: str) -> tuple[str, str]:
+    """(weights, approx); UserError unless all three are known."""
+    if lookup not in LOOKUPS:
+        raise UserError(f"lookup={lookup!r}: say one of {', '.join(LOOKUPS)}")
     if weights not in ("secret", "public"):
         raise UserError(f"weights={weights!r}: say 'secret' or 'public'")
     if approx not in SETS:

@@ -17,6 +17,7 @@ from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.rules import Rule, Site, rule_for
 from hush.mpc.compiler.types import Kind, layer_of, type_of
 from hush.mpc.errors import ProgramError
+from hush.mpc.points import Points
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
@@ -28,7 +29,7 @@ def execute(
     program: Program,
     protocol: Protocol,
     weights: Mapping[str, Shared | Tensor],
-    inputs: Sequence[Shared],
+    inputs: Sequence[Shared | Points],
     observer: Observer | None = None,
 ) -> Step[list[Shared]]:
     """The secret leaves of the program's result, in order.
@@ -77,7 +78,7 @@ class _Run:
         program: Program,
         protocol: Protocol,
         weights: Mapping[str, Shared | Tensor],
-        inputs: Sequence[Shared],
+        inputs: Sequence[Shared | Points],
     ) -> None:
         self.program, self.protocol, self.weights = program, protocol, weights
         self.nodes: list[fx.Node] = list(program.graph.nodes)
@@ -140,7 +141,7 @@ class _Run:
 
         args = fx.map_arg(args_of(node), fetch)
         kwargs = fx.map_arg(node.kwargs, fetch)
-        if not any(isinstance(self.values[n], Shared | list | tuple) for n in node.all_input_nodes):
+        if all(isinstance(self.values[n], Tensor) for n in node.all_input_nodes):
             return _plain(node, args, kwargs)
         return rule.body(site, *args, **kwargs)
 

@@ -15,6 +15,7 @@ from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import is_op
 from hush.mpc.compiler.rules import Rule, Site, rule_for
 from hush.mpc.compiler.types import Kind, Visibility, type_of
+from hush.mpc.points import Points
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared
@@ -70,6 +71,8 @@ def _stand_in(draft: Draft, rule: Rule, p: Protocol, operand: fx.Node, secret_we
         return torch.zeros(typed.shape, dtype=torch.int64)
     if typed.visibility is Visibility.WEIGHT and not secret_weights:
         return torch.zeros(()).expand(typed.shape)
+    if typed.kind is Kind.POINT:
+        return Points((torch.zeros((), dtype=torch.uint8, device="meta").expand(*typed.shape, 1),), int(typed.bound))
     rows = typed.kind is Kind.ONEHOT and rule.onehot
     shape = (*typed.shape, int(typed.bound)) if rows else typed.shape
     blank = torch.zeros((), dtype=p.ring.dtype, device="meta").expand(shape)

@@ -19,6 +19,7 @@ from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.errors import ProgramError
 from hush.mpc.functions.sampling import GREEDY, Choice, choose
+from hush.mpc.points import Points
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
@@ -41,7 +42,7 @@ def turn(
     head: Program,
     protocol: Protocol,
     weights: Mapping[str, Shared | Tensor],
-    inputs: Sequence[Shared],
+    inputs: Sequence[Shared | Points],
     state: Mapping[str, Shared] | None = None,
     choice: Choice = GREEDY,
     observer: Observer | None = None,

@@ -45,6 +45,7 @@ def compile_generator(
     reveals: str = "token",
     weights: str = "secret",
     approx: str = "default",
+    lookup: str = "auto",
     frac: int = FRAC,
     ring: Ring = RING64,
 ) -> Program:
@@ -55,14 +56,14 @@ def compile_generator(
     """
     if reveals not in ("token", "logits"):
         raise UserError(f"reveals={reveals!r}: say 'token' or 'logits'")
-    modes = checked_modes(weights, approx)
+    modes = checked_modes(weights, approx, lookup)
     samples = [tuple(args), *map(tuple, calls)]
     turns = [_continued(prefill, step, call) for call in samples]
     grows = _growth(turns[0][2], step, turns[0])
     first = capture(prefill, samples[0], {}, ())
     following = capture(step, turns[0], {}, (), places=(_PLACE,))
     _check_places(following)
-    head = build(first, Typing(_values(first, samples), ring, frac), modes)
+    head = build(first, Typing(_values(first, samples), ring, frac, lookup=lookup), modes)
     then = build(following, Typing(_values(following, turns), ring, frac), modes)
     head.outputs, then.outputs = _kept(head), _kept(then)
     then.inputs = tuple(_fed(spec, grows) for spec in then.inputs)

@@ -9,8 +9,11 @@ import torch
 from hush.mpc.compiler.execute import execute
 from hush.mpc.compiler.generate import turn
 from hush.mpc.compiler.program import Program
+from hush.mpc.compiler.spec import InputSpec
+from hush.mpc.compiler.types import Kind
 from hush.mpc.cost import Cost, Tally, Traffic
 from hush.mpc.functions.sampling import GREEDY, Choice
+from hush.mpc.points import Points
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 
@@ -29,7 +32,7 @@ def foresee(
 ) -> tuple[Cost, dict[str, Cost]]:
     """Cost in all and by layer: of an inference, of a first turn, or of a turn that goes on with `held` positions."""
     weights = _weights(program, model)
-    inputs = [_blank(model, spec.shared_shape, spec.frac) for spec in program.inputs if spec.dealt]
+    inputs = [_input(model, spec) for spec in program.inputs if spec.dealt]
     layer = ""
 
     def observe(name: str) -> None:
@@ -50,6 +53,12 @@ def foresee(
         layers[layer] = _plus(layers.get(layer, Cost()), _minus(now, before))
         before = now
     return tally.cost, layers
+
+
+def _input(model: Protocol, spec: InputSpec) -> Shared | Points:
+    if spec.kind is Kind.POINT:
+        return Points((torch.empty((*spec.shape, 1), dtype=torch.uint8, device="meta"),), int(spec.bound))
+    return _blank(model, spec.shared_shape, spec.frac)
 
 
 def _weights(program: Program, model: Protocol) -> dict[str, Shared | torch.Tensor]:

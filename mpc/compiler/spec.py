@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc import fixed_point
-from hush.mpc.compiler.types import Kind, dtype_name, dtype_named
+from hush.mpc.compiler.types import VOCABULARY, Kind, dtype_name, dtype_named
 from hush.mpc.errors import RangeError, ShapeError
 from hush.mpc.ring import Ring
 
@@ -53,7 +53,8 @@ class InputSpec:
         return shape if self.grows is None else (*shape[: self.grows], length, *shape[self.grows + 1 :])
 
     def encode(self, value: Any, ring: Ring) -> Tensor:
-        """Ring elements of a client's value; ShapeError or RangeError if it is not what was declared."""
+        """Ring elements of a client's value (of a POINT the integers); ShapeError or RangeError if it is not as
+        declared."""
         self._check_shape(value)
         tensor: Tensor = value.detach().cpu()
         if self.kind is Kind.REAL:
@@ -64,6 +65,8 @@ class InputSpec:
                 f"input {self.name!r}: values {int(tensor.min())}..{int(tensor.max())} outside the declared "
                 f"{low}..{high}; {self._way_out()}"
             )
+        if self.kind is Kind.POINT:
+            return tensor.long()
         if self.kind is Kind.ONEHOT:
             return ring.reduce(torch.nn.functional.one_hot(tensor.long(), int(self.bound)))
         return ring.reduce(tensor.long())
@@ -71,7 +74,7 @@ class InputSpec:
     @property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest integer that the input may hold."""
-        if self.kind is Kind.ONEHOT:
+        if self.kind in VOCABULARY:
             return 0, int(self.bound) - 1
         return (0 if self.kind is Kind.BOOL else -int(self.bound)), int(self.bound)
 
@@ -87,7 +90,7 @@ class InputSpec:
         return fixed_point.encode(tensor, ring, self.frac)
 
     def _way_out(self) -> str:
-        if self.kind is Kind.ONEHOT:
+        if self.kind in VOCABULARY:
             return "ids must come from the vocabulary the model was compiled with"
         return f"compile with ranges={{{self.name!r}: <largest magnitude>}} or with examples that cover it"
 

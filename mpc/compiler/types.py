@@ -27,8 +27,14 @@ class Kind(StrEnum):
     REAL = "real"  # fixed point
     INT = "int"  # an integer, no fraction bits
     ONEHOT = "onehot"  # an integer in 0..bound-1 as a row of `bound` bits, a last dimension more than its shape
+    POINT = "point"  # an integer in 0..bound-1 that only looks rows up, known by its keys (`hush.mpc.points`)
+    ID = "id"  # an integer in 0..bound-1, shared as it is
     BOOL = "bool"  # an integer 0 or 1
     PLACE = "place"  # a public integer that is known when the program runs: the slot of the token that comes next
+
+
+VOCABULARY = frozenset((Kind.ONEHOT, Kind.POINT, Kind.ID))
+"""Kinds of integers in 0..bound-1, which a client is held to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc import fixed_point
+from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Protocol, Public
 from hush.mpc.ring import RING64, Ring, backends
 from hush.mpc.ring.kernels import Kernels
@@ -195,6 +196,11 @@ class SingleProcess(Protocol):
         z = Product(x, magnitude(signed), lambda: signed.to(torch.float64))
         kind = x.ring if ring is None else self._ring(ring)
         return done(self._settle("truncate", z, frac, kind, exact=exact))
+
+    def lookup(self, points: Points, table: Shared | Tensor, *, frac: int | None = None) -> Step[Shared]:
+        """The rows themselves."""
+        source = table if isinstance(table, Shared) else self.constant(table, frac=frac)
+        return done(source.local(lambda t: t[points.parts[0][..., 0].long()]))
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

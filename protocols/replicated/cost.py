@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.cost import Traffic
+from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits, words
@@ -148,6 +149,17 @@ class ReplicatedCost(LocalPrimitives):
     def _with(self, result: T, rounds: Rounds) -> Step[T]:
         yield from rounds
         return result
+
+    def lookup(self, points: Points, table: Shared | Tensor, *, frac: int | None = None) -> Step[Shared]:
+        """As `lookup.secret_table` or `lookup.public_table`."""
+        shape, secret = (*points.shape, table.shape[1]), isinstance(table, Shared)
+        if isinstance(table, Shared):
+            out = meta(shape, table.frac, table.ring)
+        else:
+            out = meta(shape, self._frac(frac), self.ring)
+        return self._with(
+            out, costs.reshare(out.numel, out.ring) if secret else costs.public_lookup(out.numel, out.ring)
+        )
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
 from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
+from hush.protocols.replicated.lookup import PUBLIC_ROTATION
 from hush.protocols.replicated.rotation import slices
 from hush.protocols.replicated.widths import Widths
 from hush.protocols.replicated.wire import size
@@ -40,6 +41,12 @@ def open_all(numel: int, ring: Ring) -> Rounds:
 def contribute(numel: int, ring: Ring, dealer: int) -> Rounds:
     """One round; the dealer sends the next party k bits an element."""
     return [Traffic(((size(numel, ring), 0), (0, 0), (0, 0))).rotate(dealer)]
+
+
+def public_lookup(numel: int, ring: Ring) -> Rounds:
+    """One round; parties 2 and 0 tell each other their terms, k bits each (`lookup.public_table`)."""
+    k = size(numel, ring)
+    return [Traffic(((0, 0), (k, 0), (0, k))).rotate(PUBLIC_ROTATION)]
 
 
 def product(numel: int, widths: Widths) -> Rounds:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.points import Points
 from hush.mpc.prg import Stream
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Received, Round, Spec, Step
@@ -27,7 +28,7 @@ _POSITION = Spec((POSITION_BYTES,), torch.uint8)
 
 
 def invocation(
-    party: Party, inputs: Iterable[Shared | SharedBits], program: Callable[[], Step[T]], request: bytes = b""
+    party: Party, inputs: Iterable[Shared | SharedBits | Points], program: Callable[[], Step[T]], request: bytes = b""
 ) -> Step[T]:
     """Run a program in an invocation of its own. `request`: what was asked for, in public, which all must have alike.
 
@@ -42,11 +43,11 @@ def invocation(
     return result
 
 
-def agree_on_inputs(party: Party, inputs: Iterable[Shared | SharedBits], request: bytes = b"") -> Step[None]:
+def agree_on_inputs(party: Party, inputs: Iterable[Shared | SharedBits | Points], request: bytes = b"") -> Step[None]:
     """Compare SHA-256 over the two copies of every input component; PartyError(INPUT) if they differ.
 
     1. Party i sends the digest of all its x_i to party i-1, that of all its x_{i+1} to party i+1: 32 bytes each. Both
-       cover the request.
+       cover the request, and of keys (`Points`) their number only: no two parties have a key in common.
 
     Views: digests of components that the receiver holds itself, unless whoever dealt them cheated. Rounds 1; 64 bytes a
     party. The error names the neighbour whose copy differs; if all parties are honest the dealer is at fault.
@@ -56,6 +57,8 @@ def agree_on_inputs(party: Party, inputs: Iterable[Shared | SharedBits], request
         header = repr((type(value).__name__, tuple(value.shape), _kind(value))).encode()
         for digest, part in zip((own, following), value.parts, strict=True):
             digest.update(header)
+            if isinstance(value, Points):
+                continue
             digest.update(part.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
     answer = yield _both_ways(_tensor(following.digest()), _tensor(own.digest()), _DIGEST)
     _compare(party, answer, following.digest(), own.digest(), AbortReason.INPUT)
@@ -81,7 +84,9 @@ def streams(party: Party) -> tuple[Stream, Stream]:
     return pair[0], pair[1]
 
 
-def _kind(value: Shared | SharedBits) -> tuple[int, ...]:
+def _kind(value: Shared | SharedBits | Points) -> tuple[int, ...]:
+    if isinstance(value, Points):
+        return (value.classes,)
     return (value.frac, value.ring.bits) if isinstance(value, Shared) else (value.planes,)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from hush.mpc.fixed_point import encode
+from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import RING64, Ring
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import boolean, compare, convert, opening, products, public, truncate
+from hush.protocols.replicated import boolean, compare, convert, lookup, opening, products, public, truncate
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import shuffle as shuffling
 from hush.protocols.replicated.contribute import contribute
@@ -90,6 +92,13 @@ class Replicated(LocalPrimitives):
         """`truncate.shared`, or `exact.shared`."""
         step = exactly.shared if exact else truncate.shared
         return step(self.party, x, frac, ring or x.ring)
+
+    def lookup(self, points: Points, table: Shared | Tensor, *, frac: int | None = None) -> Step[Shared]:
+        """`lookup.secret_table`, or `lookup.public_table`."""
+        if isinstance(table, Shared):
+            return lookup.secret_table(self.party, points, table)
+        scale = self._frac(frac)
+        return lookup.public_table(self.party, points, encode(table, self.ring, scale), scale, self.ring)
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

@@ -24,16 +24,18 @@ def compile(
     weights: str = "secret",
     approx: str = "default",
     ranges: Any = None,
+    lookup: str = "auto",
 ) -> Program:
     """Compile a module for secure inference on calls shaped like the example.
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights`: "secret", or
     "public". `approx`: "default" or "puma". `ranges`: further example calls that widen the calibration, or bounds by
-    name. The program's `cost` is what one inference will measure, the two rounds of its checks included. Raises
-    UnsupportedOp for an op without a rule, UserError for a wrong argument.
+    name. `lookup`: how token ids travel, "onehot" rows, "dpf" keys, as they are for "equality" tests, or "auto". The
+    program's `cost` is what one inference will measure, the two rounds of its checks included. Raises UnsupportedOp for
+    an op without a rule, UserError for a wrong argument.
     """
     program = compiler.compile_module(
-        module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges
+        module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges, lookup=lookup
     )
     predicted(program)
     return program
@@ -48,6 +50,7 @@ def compile_generator(
     reveals: str = "token",
     weights: str = "secret",
     approx: str = "default",
+    lookup: str = "auto",
 ) -> Program:
     """Compile a network that generates, for `client.generate`: the modules of its prompt and of each token after it.
 
@@ -57,7 +60,15 @@ def compile_generator(
     of the first turn, from the prompt to the first token.
     """
     program = compiler.compile_generator(
-        prefill, step, calls[0], calls=calls[1:], context=context, reveals=reveals, weights=weights, approx=approx
+        prefill,
+        step,
+        calls[0],
+        calls=calls[1:],
+        context=context,
+        reveals=reveals,
+        weights=weights,
+        approx=approx,
+        lookup=lookup,
     )
     predicted(program)
     return program

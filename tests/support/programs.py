@@ -10,12 +10,15 @@ import torch.utils._pytree as pytree
 from support.trio import Trio
 from torch import Tensor
 
-from hush.mpc.compiler import Program, compile_module, execute, predict
+from hush.mpc.compiler import InputSpec, Kind, Program, compile_module, execute, predict
 from hush.mpc.cost import Cost, total
+from hush.mpc.points import Points
+from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared
 from hush.mpc.session import simulate
 from hush.mpc.step import Step
 from hush.protocols.fixed import Fixed
+from hush.protocols.replicated import lookup
 from hush.protocols.replicated.cost import ReplicatedCost
 
 T = TypeVar("T")
@@ -36,7 +39,7 @@ def run_fixed(program: Program, args: Sequence[Any], kwargs: Kwargs = None, *, s
     """The program's result under `Fixed`; a value that leaves its range is an error if `strict`."""
     p = Fixed(program.ring, program.frac, strict=strict)
     elements = program.encode_inputs(args, kwargs)
-    inputs = [Shared((e,), s.frac, program.ring) for e, s in zip(elements, program.inputs, strict=True)]
+    inputs = [_alone(e, s, program.ring) for e, s in zip(elements, program.inputs, strict=True)]
     assert program.weights is not None
     weights: dict[str, Any] = dict(program.weights)
     if program.weights_mode == "secret":
@@ -49,7 +52,7 @@ def run_shares(program: Program, args: Sequence[Any], kwargs: Kwargs = None) -> 
     """The program's result on shares, and the measured cost."""
     trio = Trio(program.ring, program.frac)
     pairs = zip(program.encode_inputs(args, kwargs), program.inputs, strict=True)
-    inputs = [trio.share_elements(e, frac=s.frac) for e, s in pairs]
+    inputs = [among_three(trio, e, s) for e, s in pairs]
     assert program.weights is not None
     weights: list[dict[str, Any]] = [dict(program.weights) for _ in range(3)]
     if program.weights_mode == "secret":
@@ -59,6 +62,19 @@ def run_shares(program: Program, args: Sequence[Any], kwargs: Kwargs = None) -> 
     results, traffic = simulate(steps)
     outputs = [trio.elements(list(parts)) for parts in zip(*results, strict=True)]
     return program.decode_outputs(outputs), total(traffic)
+
+
+def _alone(element: Tensor, spec: InputSpec, ring: Ring) -> Shared | Points:
+    if spec.kind is Kind.POINT:
+        return Points((element[..., None],), int(spec.bound))
+    return Shared((element,), spec.frac, ring)
+
+
+def among_three(trio: Trio, element: Tensor, spec: InputSpec) -> list[Any]:
+    """The three parties' handles of an input."""
+    if spec.kind is Kind.POINT:
+        return [Points(keys, int(spec.bound)) for keys in lookup.deal(element, int(spec.bound))]
+    return trio.share_elements(element, frac=spec.frac)
 
 
 def compiled(module: torch.nn.Module, args: Sequence[Any], kwargs: Kwargs = None, **options: Any) -> Program:

@@ -14,6 +14,7 @@ from hush.mpc.compiler.ops import op_name, op_target
 from hush.mpc.compiler.rules.bounds import of_list, padded, same
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.points import Points
 from hush.mpc.secret import Shared, concat, stack
 
 Index = Any
@@ -23,9 +24,9 @@ def _aten(*names: str) -> list[str]:
     return [f"aten.{n}" for n in names]
 
 
-def _keep_last(site: Site, x: Shared, move: Any) -> Shared:
+def _keep_last(site: Site, x: Shared | Points, move: Any) -> Any:
     """Apply a rearrangement; one-hot rows travel along as a last dimension."""
-    if site.type.kind is Kind.ONEHOT:
+    if site.type.kind in (Kind.ONEHOT, Kind.POINT):
         return x.local(lambda t: torch.func.vmap(move, in_dims=-1, out_dims=-1)(t))
     return x.local(move)
 
@@ -57,19 +58,19 @@ KEEPS_ROWS = _VIEWS + _MOVES
 
 
 @rule(*_VIEWS, onehot=True, exact=True, bound=same)
-def _view(site: Site, x: Shared, shape: Sequence[int]) -> Shared:
+def _view(site: Site, x: Shared | Points, shape: Sequence[int]) -> Any:
     # parts need not be laid out in memory as the plain tensor was
     return _keep_last(site, x, lambda t: t.reshape(list(shape)))
 
 
 @rule(*_MOVES, onehot=True, exact=True, bound=same)
-def _rearrange(site: Site, x: Shared | Tensor, *args: Any, **kwargs: Any) -> Shared | Tensor:
+def _rearrange(site: Site, x: Shared | Points | Tensor, *args: Any, **kwargs: Any) -> Any:
     target: Callable[..., Tensor] = op_target(op_name(site.node.target))
 
     def move(t: Tensor) -> Tensor:
         return target(t, *args, **kwargs)
 
-    return _keep_last(site, x, move) if isinstance(x, Shared) else move(x)
+    return _keep_last(site, x, move) if isinstance(x, Shared | Points) else move(x)
 
 
 @rule(*_aten("unfold.default", "diagonal.default", "tril.default", "triu.default", "pixel_shuffle.default"), bound=same)
@@ -120,7 +121,7 @@ def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
         return x  # exact: a rule that needs fraction bits gets them
     if site.type.kind is Kind.BOOL:
         return _nonzero(site, x)
-    if kind is Kind.ONEHOT:
+    if kind in (Kind.ONEHOT, Kind.ID):
         return x
     raise site.unsupported("rounding a secret real to an integer has no rule")
 

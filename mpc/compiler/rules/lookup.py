@@ -7,20 +7,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from hush.mpc.compiler.rules.bounds import same
+from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.rules.bounds import magnitude, same
 from hush.mpc.compiler.rules.contractions import product
 from hush.mpc.compiler.rules.table import Site, Value, rule
-from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.compiler.types import Kind, Visibility, type_of
 from hush.mpc.functions import embedding, order
+from hush.mpc.points import Points
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 
-@rule("aten.embedding.default", onehot=True)
+def _of_table(node: fx.Node) -> float | None:
+    """A public table's largest entry; a secret one's must not be in the program."""
+    table = args_of(node)[0]
+    public = isinstance(table, fx.Node) and type_of(table).visibility is Visibility.PUBLIC
+    return magnitude(table) if public else None
+
+
+@rule("aten.embedding.default", onehot=True, bound=_of_table)
 def _embedding(site: Site, table: Shared | Tensor, ids: Any, *_: Any) -> Any:
-    """Rows of a table: at public places local; of one-hot rows one product; else by equality with every id."""
+    """Rows of a table: at public places local; of keys or one-hot rows one round; else by equality with every id."""
+    if isinstance(ids, Points):
+        return site.p.lookup(ids, table[: ids.classes], frac=site.p.frac)
     if not isinstance(ids, Shared):
         return _rows(table, ids)
     if type_of(site.node.args[1]).kind is Kind.ONEHOT:  # type: ignore[arg-type]
