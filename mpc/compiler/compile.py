@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from hush.mpc.compiler.capture import Draft, capture, placeholders_of
 from hush.mpc.compiler.forms import check_forms
 from hush.mpc.compiler.passes.algebra import combine_terms, fold_linears, fold_norms, fold_scales
-from hush.mpc.compiler.passes.attention import join_attention
+from hush.mpc.compiler.passes.attention import defer_scores, join_attention
 from hush.mpc.compiler.passes.calibrate import LOOKUPS, Typing, assign_types, score_bound
 from hush.mpc.compiler.passes.canonical import canonical
 from hush.mpc.compiler.passes.masks import public_masks, secret_masks
@@ -105,6 +105,7 @@ def _passes(draft: Draft, typing: Typing) -> list[str]:
         combine_terms(draft),
         merge_constants(draft),
         assign_types(draft, typing),
+        defer_scores(draft),
     ]
 
 

@@ -34,6 +34,16 @@ def softmax(x: Tensor, dim: int, keep: Tensor | None = None) -> Tensor:
     return torch.softmax(masked, dim)
 
 
+def scores(q: Tensor, k: Tensor, halvings: int = 0) -> Tensor:
+    """`matmul`, put off: `attend` asks for it, a part at a time."""
+    return matmul(q, k, halvings)
+
+
+def shifted(scores: Tensor, addend: Tensor) -> Tensor:
+    """scores + addend, put off like the scores."""
+    return scores + addend
+
+
 def attend(scores: Tensor, values: Tensor, keep: Tensor | None = None) -> Tensor:
     """softmax(scores) @ values, over the last dimension of the scores."""
     return torch.matmul(softmax(scores, -1, keep), values)
@@ -65,6 +75,8 @@ COMPOSITE: dict[str, Target] = {
     "hush.affine": affine,
     "hush.matmul": matmul,
     "hush.softmax": softmax,
+    "hush.scores": scores,
+    "hush.shifted": shifted,
     "hush.attend": attend,
     "hush.rms_norm": rms_norm,
     "hush.unit": unit,

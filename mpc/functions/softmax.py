@@ -127,8 +127,9 @@ class Masked:
     __slots__ = ("mask", "offset", "range", "rows")
 
     def __init__(self, rows: Rows | Whole, mask: Tensor | None, offset: Tensor | None, bound: float) -> None:
-        self.rows, self.mask, self.offset = rows, mask, offset
-        self.range = 2 * bound + (0.0 if offset is None else float(offset.abs().max()))
+        largest = 0.0 if offset is None else float(offset.abs().max())
+        self.rows, self.mask, self.offset = rows, mask, offset if largest else None
+        self.range = 2 * bound + largest
 
     @classmethod
     def of(cls, shape: torch.Size, mask: Tensor | None, bound: float) -> Masked:
@@ -137,7 +138,7 @@ class Masked:
             return cls(Whole(shape[-1]), None, None, bound)
         tail, own = _varying(shape, mask)
         soft = settle(mask.reshape(own)).expand(tail)
-        keep = soft >= -(2 * bound + SILENT)
+        keep = _counts(soft, bound)
         if bool(keep.all()):
             return cls(Whole(shape[-1]), soft, soft, bound)
         rows = Rows.of(keep)
@@ -145,8 +146,22 @@ class Masked:
 
     def enter(self, p: Protocol, x: Shared) -> Shared:
         """The entries that count, with their offsets."""
-        entries = self.rows.gather(x)
+        return self.shift(p, self.rows.gather(x))
+
+    def shift(self, p: Protocol, entries: Shared) -> Shared:
+        """Entries that count, gathered already, with their offsets."""
         return entries if self.offset is None else p.add_public(entries, self.offset)
+
+
+def kept(mask: Tensor | None, bound: float) -> Tensor | None:
+    """Which entries of a public mask count beside scores up to `bound`; None: all of them."""
+    if mask is None or bool((keep := _counts(settle(mask), bound)).all()):
+        return None
+    return keep
+
+
+def _counts(settled: Tensor, bound: float) -> Tensor:
+    return settled >= -(2 * bound + SILENT)
 
 
 def _varying(shape: torch.Size, mask: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -124,8 +124,8 @@ def test_family_runs_on_shares_within_its_bound_at_the_predicted_cost(name: str,
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_family_holds_with_all_its_attention_divided_late(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These models' rows are shorter than their heads are wide, so the pass is made to think otherwise."""
-    monkeypatch.setattr("hush.mpc.compiler.passes.attention._results", lambda weights, values: 0)
+    """These models' rows are shorter than their heads are wide, so attention is made to think otherwise."""
+    monkeypatch.setattr("hush.mpc.functions.attention._results", lambda chunk, values: 0)
     module, args, kwargs = _case(name)
     program = compile_module(module, args, kwargs)
     names = [op_name(n.target) for n in program.graph.nodes]

@@ -224,7 +224,7 @@ def test_attention_of_the_library_divides_after_the_product() -> None:
         assert "hush.attend" in _ops(program)
 
 
-def test_softmaxes_that_are_read_elsewhere_or_weigh_wide_values_stay() -> None:
+def test_softmaxes_that_are_read_elsewhere_or_weigh_weights_stay() -> None:
     class Shown(Eager):
         def forward(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Any:
             weights = (q @ k.transpose(-1, -2)).softmax(-1)
@@ -243,9 +243,8 @@ def test_softmaxes_that_are_read_elsewhere_or_weigh_wide_values_stay() -> None:
             return (q @ k.transpose(-1, -2)).softmax(-1) @ self.values
 
     narrow = (_randn(9, 4), _randn(9, 4), _randn(9, 4), torch.ones(9))
-    wide = (_randn(4, 4), _randn(4, 4), _randn(4, 6), torch.ones(4))
-    for module, args in ((Shown(), narrow), (Columns(), narrow), (Weighed(), narrow), (Eager(), wide)):
-        assert "hush.softmax" in _ops(check(module, args, bound=1e-3))
+    for module in (Shown(), Columns(), Weighed()):
+        assert "hush.softmax" in _ops(check(module, narrow, bound=1e-3))
 
 
 def test_independent_layers_share_rounds() -> None:

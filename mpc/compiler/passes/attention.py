@@ -1,24 +1,21 @@
-"""Attention: a softmax that only weighs values is divided by its sums after the product with them."""
+"""Attention: softmax(scores) @ values as one op, and scores that are computed a chunk at a time."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, fx
+from torch import fx
 
 from hush.mpc.compiler.capture import Draft
-from hush.mpc.compiler.ops import args_of, is_op
-from hush.mpc.compiler.passes.rewrite import argument, call, constant_of, drop_dead, replace, visibilities
-from hush.mpc.compiler.types import Visibility
+from hush.mpc.compiler.ops import COMPOSITE, args_of, is_op
+from hush.mpc.compiler.passes.rewrite import argument, call, drop_dead, replace, visibilities
+from hush.mpc.compiler.types import Kind, Visibility, type_of
 
 
 def join_attention(draft: Draft) -> str:
-    """softmax(scores) @ values, both secret, as one op where it has more scores that count than results.
+    """softmax(scores) @ values, both secret, as one op: it goes through the queries in chunks.
 
-    It multiplies results instead of scores by 1/sum, and finds 1/sum during the product. Where values are wider than
-    rows are long, the rounds that this hides would be paid for in bytes.
+    When it runs it divides by the sums of exp before or after the product with the values, whichever is cheaper there.
     """
     seen, count = visibilities(draft), 0
     for node in list(draft.graph.nodes):
@@ -26,7 +23,7 @@ def join_attention(draft: Draft) -> str:
             continue
         weights, values = args_of(node)[:2]
         secret = seen[weights] is Visibility.SECRET and seen[values] is Visibility.SECRET
-        if secret and _weighs_only(weights, values) and _entries(draft, weights) > _results(weights, values):
+        if secret and _weighs_only(weights, values):
             scores, _, *keep = args_of(weights)
             with draft.graph.inserting_before(node):
                 joined = call(draft, "hush.attend", scores, values, *keep, like=node)
@@ -34,7 +31,7 @@ def join_attention(draft: Draft) -> str:
             seen[joined] = Visibility.SECRET
             count += 1
     drop_dead(draft)
-    return f"attention: {count} softmaxes divide after the product with the values"
+    return f"attention: {count} softmaxes joined to the product with their values"
 
 
 def _weighs_only(weights: fx.Node, values: fx.Node) -> bool:
@@ -46,15 +43,43 @@ def _weighs_only(weights: fx.Node, values: fx.Node) -> bool:
     return bool(real) and min(len(own), len(other)) >= 2 and args_of(weights)[1] in (-1, len(own) - 1)
 
 
-def _entries(draft: Draft, weights: fx.Node) -> float:
-    """How many scores a public mask leaves."""
-    keep = constant_of(draft, args_of(weights)[2]) if len(args_of(weights)) > 2 else None
-    left = float(keep.double().mean()) if isinstance(keep, Tensor) else 1.0
-    return left * torch.Size(weights.meta["shape"]).numel()
+def defer_scores(draft: Draft) -> str:
+    """Products q @ k that attention alone reads, and what is added to them, are left to it to compute in chunks.
+
+    On a typed graph: the nodes stay, and so do their types, of which attention takes the scores' bound.
+    """
+    count = 0
+    for node in draft.graph.nodes:
+        chain = _chain(args_of(node)[0]) if is_op(node, "hush.attend") else None
+        if chain is None:
+            continue
+        product, *sums = chain
+        product.target = COMPOSITE["hush.scores"]
+        below = product
+        for total in sums:
+            a, b = args_of(total)
+            total.target, total.args = COMPOSITE["hush.shifted"], (below, b if a is below else a)
+            below = total
+        count += 1
+    return f"attention: the scores of {count} computed a chunk at a time"
 
 
-def _results(weights: fx.Node, values: fx.Node) -> int:
-    """How many numbers the product with the values has, which may broadcast."""
-    *lead, length, _ = weights.meta["shape"]
-    *other, _, width = values.meta["shape"]
-    return math.prod((*np.broadcast_shapes(tuple(lead), tuple(other)), length, width))
+def _chain(scores: Any) -> list[fx.Node] | None:
+    """[product, sum, ..., sum]: from q @ k to the scores by adding something to it, once or more; None if it is not."""
+    if not isinstance(scores, fx.Node) or len(scores.users) != 1:
+        return None
+    if is_op(scores, "hush.matmul"):
+        return [scores] if all(map(_multiplies, args_of(scores)[:2])) else None
+    if not is_op(scores, "aten.add.Tensor") or scores.kwargs:
+        return None
+    for term in args_of(scores):
+        below = _chain(term)
+        if below is not None and type_of(term).shape[-2:] == type_of(scores).shape[-2:]:
+            return [*below, scores]
+    return None
+
+
+def _multiplies(operand: fx.Node) -> bool:
+    """Whether an operand is a secret real matrix."""
+    typed = type_of(operand)
+    return typed.visibility is Visibility.SECRET and typed.kind is Kind.REAL and len(typed.shape) >= 2

@@ -6,6 +6,7 @@ cost model. An op without a secure rule is an `UnsupportedOp`.
 
 from hush.mpc.compiler.rules import (
     activations,
+    attention,
     contractions,
     elementwise,
     layout,
@@ -21,6 +22,7 @@ __all__ = [
     "Rule",
     "Site",
     "activations",
+    "attention",
     "contractions",
     "elementwise",
     "layout",

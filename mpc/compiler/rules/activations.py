@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, fx
 
 from hush.mpc.compiler.ops import args_of
-from hush.mpc.compiler.rules.bounds import largest, magnitude, one, options, same
+from hush.mpc.compiler.rules.bounds import magnitude, one, options, same
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Bound, Site, Value, rule
-from hush.mpc.functions import attention, norms, softmax
+from hush.mpc.functions import norms, softmax
+from hush.mpc.functions.chunks import in_pieces
 from hush.mpc.functions.sets import SETS
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
-_LEAST = 2.0**-6  # a bound of values that are all 0
 _CLOSE = 8.0  # a softplus may be its argument from here on: it differs by e^-8
 
 
@@ -29,8 +29,12 @@ def _at_most_six(node: fx.Node) -> float | None:
 def _elementwise(op: str, function: str, bound: Bound | None) -> None:
     @rule(op, bound=bound)
     def apply(site: Site, x: Shared) -> Step[Shared]:
-        step: Step[Shared] = getattr(SETS[site.approx], function)(site.p, site.as_real(x), bound=site.bound(0))
-        return step
+        return _each(site, getattr(SETS[site.approx], function), site.as_real(x))
+
+
+def _each(site: Site, function: Callable[..., Step[Shared]], x: Shared) -> Step[Shared]:
+    """An elementwise function within the bound of the first operand, in pieces if x is large."""
+    return in_pieces(lambda piece: function(site.p, piece, bound=site.bound(0)), x)
 
 
 for _op, _function, _bound in (
@@ -55,8 +59,7 @@ for _op, _function, _bound in (
 @rule("aten.gelu.default", bound=same)
 def _gelu(site: Site, x: Shared, *, approximate: str = "none") -> Step[Shared]:
     functions = SETS[site.approx]
-    function = functions.gelu_tanh if approximate == "tanh" else functions.gelu
-    return function(site.p, x, bound=site.bound(0))
+    return _each(site, functions.gelu_tanh if approximate == "tanh" else functions.gelu, x)
 
 
 @rule("hush.softmax", bound=one)
@@ -69,20 +72,19 @@ def _log_softmax(site: Site, x: Shared, dim: int, *_: Any) -> Step[Shared]:
     return _over_last(site, softmax.log_softmax, x, dim, None)
 
 
-@rule("hush.attend", bound=largest(1))
-def _attend(site: Site, scores: Shared, values: Shared, keep: Tensor | None = None) -> Step[Shared]:
-    """softmax(scores) @ values, divided after the product."""
-    mask = None if keep is None else keep.reshape(keep.shape or (1,))
-    bounds = {"bound": site.bound(0), "value_bound": max(site.bound(1), _LEAST)}
-    return attention.attend(site.p, scores, values, **bounds, approx=site.approx, mask=mask)
-
-
 def _over_last(site: Site, function: Any, x: Shared, dim: int, keep: Tensor | None) -> Step[Shared]:
     last = site.as_real(x).local(lambda t: t.movedim(dim, -1))
     mask = None if keep is None else keep.reshape(keep.shape or (1,))
     if mask is not None and mask.ndim > 1:
         mask = _align(mask, x.ndim).movedim(dim, -1)
-    y: Shared = yield from function(site.p, last, bound=site.bound(0), approx=site.approx, mask=mask)
+    alike = mask is None or mask.numel() == mask.shape[-1]  # for all rows
+
+    def over(rows: Shared) -> Step[Shared]:
+        own = mask.reshape(-1) if mask is not None and alike else mask
+        step: Step[Shared] = function(site.p, rows, bound=site.bound(0), approx=site.approx, mask=own)
+        return step
+
+    y = yield from (in_pieces(over, last, whole=1) if alike else over(last))
     return y.local(lambda t: t.movedim(-1, dim))
 
 
@@ -94,13 +96,17 @@ def _align(mask: Tensor, ndim: int) -> Tensor:
 def _layer_norm(
     site: Site, x: Shared, shape: Sequence[int], weight: Value = None, bias: Value = None, eps: float = 1e-5, *_: Any
 ) -> Step[Shared]:
-    y = yield from norms.layer_norm(site.p, x, bound=site.bound(0), eps=eps, dims=len(shape), approx=site.approx)
+    bound, approx, dims = site.bound(0), site.approx, len(shape)
+    y = yield from in_pieces(
+        lambda rows: norms.layer_norm(site.p, rows, bound=bound, eps=eps, dims=dims, approx=approx), x, whole=dims
+    )
     return (yield from _affine(site, y, weight, bias))
 
 
 @rule("hush.rms_norm")
 def _rms_norm(site: Site, x: Shared, weight: Value, eps: float) -> Step[Shared]:
-    y = yield from norms.rms_norm(site.p, x, bound=site.bound(0), eps=eps, approx=site.approx)
+    bound, approx = site.bound(0), site.approx
+    y = yield from in_pieces(lambda rows: norms.rms_norm(site.p, rows, bound=bound, eps=eps, approx=approx), x, whole=1)
     return (yield from _affine(site, y, weight, None))
 
 

@@ -1,0 +1,46 @@
+"""Large work cut into chunks that run one after the other, so that memory does not grow with a tensor.
+
+A chunk repeats the rounds of its function and adds no bytes to speak of. The cut follows from sizes alone, which are
+public, so every party and the cost model make the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import Tensor
+
+from hush.mpc.secret import Shared, concat
+from hush.mpc.step import Step
+
+MOST = 1 << 21
+"""Elements that one chunk works on: a softmax takes about 250 bytes of a party's memory for each, a GELU 160."""
+
+Sliced = TypeVar("Sliced", Shared, Tensor, Shared | Tensor)
+
+
+def in_pieces(function: Callable[[Shared], Step[Shared]], x: Shared, *, whole: int = 0) -> Step[Shared]:
+    """function(x) for a function of each entry by itself, or of each row over the last `whole` dimensions.
+
+    As it is up to MOST elements, else in equal pieces of no more (but of one row at least), one after the other.
+    Rounds: the function's, times the pieces.
+    """
+    if x.numel <= MOST or x.ndim <= whole:
+        return (yield from function(x))
+    rows = x.reshape(-1, *x.shape[x.ndim - whole :])
+    size = math.ceil(rows.shape[0] / math.ceil(x.numel / MOST))
+    done = []
+    for start in range(0, rows.shape[0], size):
+        done.append((yield from function(rows[start : start + size])))
+    return concat(done, 0).reshape(*x.shape)
+
+
+def cut(x: Sliced, dim: int, start: int, stop: int) -> Sliced:
+    """x[start:stop] along a dimension counted from the last (-1, -2...); x itself if it broadcasts over that."""
+    if x.ndim < -dim or x.shape[dim] == 1:
+        return x
+    if isinstance(x, Shared):
+        return x.local(lambda t: t.narrow(dim, start, stop - start))
+    return x.narrow(dim, start, stop - start)
