@@ -223,6 +223,7 @@ FAMILY = Family(
     initialise=initialise,
     read=read,
     padded=True,
+    pad=lambda c: c.pad_token_id,
     first=1,
 )
 PAPER = "arXiv 1810.04805"

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -202,8 +202,8 @@ def find_checkpoint(model: str, package: str | None = None, source: str | None =
     return Checkpoint(folders[0])
 
 
-def from_source(source: str) -> Checkpoint:
-    """A local folder, or a hub id ("owner/name") through huggingface_hub and its cache."""
+def from_source(source: str, files: Sequence[str] = ("*.safetensors", "*.json")) -> Checkpoint:
+    """A local folder, or these `files` of a hub id ("owner/name") through huggingface_hub and its cache."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         return Checkpoint(folder)
@@ -214,8 +214,7 @@ def from_source(source: str) -> Checkpoint:
     except ImportError:
         raise ModelError(f"{source} is no folder here, and a hub id needs: pip install 'hush[hub]'") from None
     try:
-        kinds = ["*.safetensors", "*.json"]
-        return Checkpoint(Path(snapshot_download(source, allow_patterns=kinds)))
+        return Checkpoint(Path(snapshot_download(source, allow_patterns=list(files))))
     except Exception as error:  # the hub client's errors are many, and all mean the same here
         raise ModelError(f"{source}: neither a folder here nor obtainable from the hub ({error})") from None
 

@@ -33,8 +33,8 @@ class Family:
     """One architecture. `kind`: the `model_type` of its checkpoints, whose tensors are called `names(config)`.
 
     `read(checkpoint)` gives a checkpoint's configuration, `network(config)` the network, `initialise(config)` one with
-    its published initialisation. `padded`: it takes a mask, and texts are padded with `pad`; else a text comes as long
-    as it is. Examples have no id below `first`: those mean something.
+    its published initialisation. `padded`: it takes a mask, and texts are padded with `pad(config)`; else a text comes
+    as long as it is. Examples have no id below `first`: those mean something.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Family:
     initialise: Callable[[Any], nn.Module]
     read: Callable[[Checkpoint], Any]
     padded: bool = False
-    pad: int = 0
+    pad: Callable[[Any], int] = lambda config: 0
     first: int = 0
     generator: Callable[[nn.Module], tuple[nn.Module, nn.Module]] | None = None
 
@@ -118,20 +118,21 @@ class Member:
     def calibration(self, size: str, seq: int, batch: int) -> list[Call]:
         """Random ids, and a public text that fills the length where there is a tokenizer."""
         calls = [self.example(size, seq, batch, -1 - i) for i in range(CALLS)]
-        return [*calls, *((ids,) for ids, _ in self._texts([" ".join(TEXTS * seq)], seq, batch))]
+        return [*calls, *((ids,) for ids, mask in self._texts([" ".join(TEXTS * seq)], size, seq, batch) if mask.all())]
 
     def for_text(self, size: str, seq: int, batch: int) -> list[Call]:
         """Calls with a mask, the first of them without padding: random ids of several lengths, and public texts."""
         rows = [ids for ids, *_ in (self.example(size, seq, batch, 0), *self.calibration(size, seq, batch))]
         lengths = (seq, 1, max(1, seq // 2), seq)
-        calls = [_cut(ids, lengths[i % len(lengths)], self.family.pad) for i, ids in enumerate(rows)]
-        return [*calls, *self._texts(TEXTS, seq, batch)]
+        pad = self.family.pad(self.sizes[size][0])
+        calls = [_cut(ids, lengths[i % len(lengths)], pad) for i, ids in enumerate(rows)]
+        return [*calls, *self._texts(TEXTS, size, seq, batch)]
 
-    def _texts(self, texts: Sequence[str], seq: int, batch: int) -> list[tuple[Tensor, Tensor]]:
+    def _texts(self, texts: Sequence[str], size: str, seq: int, batch: int) -> list[tuple[Tensor, Tensor]]:
         tokenizer = None if self.source is None else from_source(self.source).tokenizer_if_any
         if tokenizer is None:
             return []
-        pairs = [excerpt(tokenizer, text, seq, self.family.pad) for text in texts]
+        pairs = [excerpt(tokenizer, text, seq, self.family.pad(self.sizes[size][0])) for text in texts]
         return [(ids.expand(batch, -1), mask.expand(batch, -1)) for ids, mask in pairs]
 
     def from_text(self, text: str, length: int | None = None, source: str | None = None) -> Call:
@@ -141,12 +142,13 @@ class Member:
         `length` with tokens after it, which change nothing of what comes before.
         """
         checkpoint = find_checkpoint(self.id, None, source or self.source)
-        longest = self.family.read(checkpoint).longest
+        config = self.family.read(checkpoint)
+        longest, pad = config.longest, self.family.pad(config)
         if self.family.padded:
-            return tokenise(checkpoint.tokenizer, text, length, self.family.pad, longest)
+            return tokenise(checkpoint.tokenizer, text, length, pad, longest)
         if length is None:
             length = min(longest, len(encode(checkpoint.tokenizer, text)))
-        return tokenise(checkpoint.tokenizer, text, length, self.family.pad, longest)[:1]
+        return tokenise(checkpoint.tokenizer, text, length, pad, longest)[:1]
 
 
 def _cut(ids: Tensor, length: int, pad: int) -> tuple[Tensor, Tensor]:

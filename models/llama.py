@@ -54,6 +54,7 @@ class LlamaConfig:
         require(self.head_dim is not None or width % heads == 0, f"hidden_size {width} is no multiple of {heads} heads")
         require(heads % self.kv_heads == 0, f"{heads} heads do not share {self.kv_heads} keys evenly")
         require(self.size % 2 == 0, f"heads of size {self.size} cannot be rotated")
+        rotary_tables(self.size, 1, self.rope_theta, self.rope_parameters)  # refuses what it does not know
         require(self.hidden_act == "silu", f"hidden_act is {self.hidden_act}, and this network's is silu")
 
     @classmethod

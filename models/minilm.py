@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from hush.models.bert import BertConfig, Embeddings, Encoder
 from hush.models.checkpoint import Checkpoint, Names, find_checkpoint
 from hush.models.initial import bare
+from hush.models.language import FAMILIES
 from hush.models.registry import Entry, Size, register
 from hush.models.text import TEXTS, excerpt, tokenise
 
@@ -62,6 +63,7 @@ class ById(nn.Module):
 
 def load(checkpoint: Checkpoint) -> MiniLM:
     """The published weights, checked name by name."""
+    checkpoint.expect("bert", FAMILIES)
     config = BertConfig.from_json(checkpoint.config)
     model = bare(lambda: MiniLM(config))
     checkpoint.load_into(model, NAMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +97,17 @@ def register(entry: Entry) -> None:
 
 
 def entries() -> list[Entry]:
-    """All networks, in the order of registration."""
+    """All networks, in the order of `MODULES` and then of registration."""
     for module in MODULES:
         importlib.import_module(f"hush.models.{module}")
-    return list(_entries.values())
+    return sorted(_entries.values(), key=_place)
+
+
+def _place(entry: Entry) -> int:
+    """Files import each other: where an entry comes is decided by whose network it is."""
+    made: Any = next(iter(entry.sizes.values())).architecture
+    file = str(getattr(made, "func", made).__module__).rpartition(".")[2]
+    return MODULES.index(file) if file in MODULES else len(MODULES)
 
 
 def get(model: str, source: str | None = None) -> Entry:

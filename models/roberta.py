@@ -116,7 +116,7 @@ FAMILY = Family(
     initialise=initialise,
     read=read,
     padded=True,
-    pad=1,
+    pad=lambda c: c.pad_token_id,
     first=5,
 )
 TINY = RobertaConfig(64, 32, 2, 2, 64, 66)

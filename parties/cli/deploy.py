@@ -26,7 +26,7 @@ def command(
     """Compile a model and share its weights with three running parties; an older one of its name is replaced."""
     with console.stages(3) as stage:
         stage(f"loading {model}")
-        source = resolve(model, size=size, seq=seq, checkpoint=checkpoint)
+        source = resolve(model, size=size, seq=seq, checkpoint=checkpoint, masked=True)
         stage("compiling it")
         program = source.compile(weights, approx)
         report = stage("sharing the weights")

@@ -90,8 +90,12 @@ def resolve(
     text: str | None = None,
     file: Path | None = None,
     checkpoint: str | None = None,
+    masked: bool = False,
 ) -> Source:
-    """A model's id, `hf:FOLDER`, or `FILE.py[:FUNCTION]`, with its input from `text`, a `file`, or an example."""
+    """A model's id, `hf:FOLDER`, or `FILE.py[:FUNCTION]`, with its input from `text`, a `file`, or an example.
+
+    `masked`: compile a registered model for inputs with a mask, if it takes one, as texts are padded.
+    """
     if text is not None and file is not None:
         raise UserError("give --text or --input, not both")
     if spec.startswith(HF):
@@ -99,13 +103,20 @@ def resolve(
     path, _, function = spec.partition(":")
     if path.endswith(".py"):
         return _python(Path(path), function or "build", file)
-    return _registered(spec, size, seq, batch, text, file, checkpoint)
+    return _registered(spec, size, seq, batch, text, file, checkpoint, masked)
 
 
 def _registered(
-    model: str, size: str | None, seq: int | None, batch: int, text: str | None, file: Path | None, source: str | None
+    model: str,
+    size: str | None,
+    seq: int | None,
+    batch: int,
+    text: str | None,
+    file: Path | None,
+    source: str | None,
+    masked: bool,
 ) -> Source:
-    entry = registry.get(model)
+    entry = registry.get(model, source)
     chosen, _ = entry.size(None if size is None else str(size))
     length = entry.length(chosen, seq)
     call: tuple[Any, ...] | None = None
@@ -118,15 +129,19 @@ def _registered(
     if file is not None:
         call = read_call(file, module)
         batch, length = _extents(call, batch, length)
+    masked = masked or (call is not None and len(call) > 1)
+    example, *calls = entry.calls(chosen, length, batch, text=masked)
+    if call is None:
+        call = example if masked else entry.example(chosen, length, batch, 1)
     return Source(
         name=model,
         module=module,
-        example=entry.example(chosen, length, batch, 0),
-        call=call if call is not None else entry.example(chosen, length, batch, 1),
+        example=example,
+        call=call,
         size=chosen,
         seq=length,
         batch=batch,
-        calls=entry.calibration(chosen, length, batch),
+        calls=calls,
         err_bound=entry.err_bound,
         generator=None if entry.generator is None else entry.generator(module),
         context=entry.sizes[chosen].longest,
