@@ -25,9 +25,10 @@ def predicted(program: Program) -> Cost:
     return program.cost
 
 
-def predicted_turn(program: Program, *, held: int | None = None, choice: Choice = GREEDY) -> Cost:
-    """Cost of a turn of a program that generates: the first, or the one that goes on with `held` positions."""
-    return _checked(foresee(program, ReplicatedCost(program.ring, program.frac), held=held, choice=choice)[0])
+def predicted_turn(program: Program, *, held: int | None = None, choice: Choice = GREEDY, first: int = 0) -> Cost:
+    """Cost of a turn of a program that generates: a first one, or the one that goes on with `held` positions."""
+    model = ReplicatedCost(program.ring, program.frac)
+    return _checked(foresee(program, model, held=held, choice=choice, first=first)[0])
 
 
 def _checked(cost: Cost) -> Cost:

@@ -59,9 +59,9 @@ class Engine:
     def receive_inputs(self, receive: Receive, request: Request = ALONE) -> list[Shared | Points]:
         """This party's shares of the inputs, from frames whose sizes the program decides; none where a turn goes on."""
         ring = self._program.ring
-        if request.continues:
-            return []
-        dealt = [spec for spec in self._program.inputs if spec.dealt]
+        self._check(request)
+        taken = request.inputs(self._program)
+        dealt = [] if taken is None else [spec for spec in taken.inputs if spec.dealt]
         frames = [(spec, receive(shares.input_size(self._index, spec, ring))) for spec in dealt]
         return [shares.read_input(self._index, spec, ring, frame) for spec, frame in frames]
 
@@ -103,13 +103,16 @@ class Engine:
         if self._program.generation is None:
             return (yield from execute(self._program, self._protocol, weights, inputs, observer))
         state, self._state = (self._state if request.continues else None), None
-        made = yield from turn(self._program, self._protocol, weights, inputs, state, request.choice, observer)
+        program, choice, first = self._program, request.choice, request.first
+        made = yield from turn(program, self._protocol, weights, inputs, state, choice, observer, first)
         self._state = made.state
         return made.shown
 
     def _check(self, request: Request) -> None:
         """Refuse to go on with nothing, or beyond the context; what a client asks for is public."""
         generation = self._program.generation
+        if request.first >= len(self._program.firsts):
+            raise PartyError(self._index, AbortReason.INPUT, "there is no such first turn")
         if not request.continues:
             return
         if generation is None or self._state is None:

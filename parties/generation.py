@@ -43,7 +43,7 @@ class Generation(Iterator[int]):
     ) -> None:
         self._turns, self._ended, self._stopped = 0, True, False
         self._asked, self._infer, self._close = asked, infer, close
-        self._args = prompt(program, ids, asked.new)
+        self._first, self._args = prompt(program, ids, asked.new)
         self._ended = False
         self.progress: Progress | None = None
         self.tokens: list[int] = []
@@ -68,7 +68,7 @@ class Generation(Iterator[int]):
         raise StopIteration
 
     def _turn(self) -> int:
-        request = Request(self._turns > 0, self._asked.choice)
+        request = Request(self._turns > 0, self._asked.choice, self._first if self._turns == 0 else 0)
         try:
             done = self._infer([] if request.continues else self._args, self.progress, request)
         except BaseException:
@@ -96,24 +96,30 @@ class Generation(Iterator[int]):
         self.close()
 
 
-def prompt(program: Program, ids: Sequence[int], new: int) -> list[Tensor]:
-    """A prompt's arguments, padded on the left where the program has a mask. UserError if it does not fit."""
+def prompt(program: Program, ids: Sequence[int], new: int) -> tuple[int, list[Tensor]]:
+    """Which first turn takes a prompt, and its arguments, padded on the left where the program has a mask.
+
+    The shortest that holds it. UserError if none does.
+    """
     if program.generation is None:
         raise UserError("this model was not deployed to generate: ask it with infer, or deploy it for generation")
     if new < 1:
         raise UserError(f"max_new_tokens={new}: at least one token must be asked for")
-    room, padded = program.inputs[0].shape[-1], any(s.kind is Kind.BOOL for s in program.inputs)
+    rooms, padded = [p.inputs[0].shape[-1] for p in program.firsts], any(s.kind is Kind.BOOL for s in program.inputs)
+    first = next((i for i, size in enumerate(rooms) if len(ids) <= size), len(rooms) - 1)
+    room = rooms[first]
     vocabulary, context = program.logits.shape[-1], program.generation.context
     if not ids:
         raise UserError("the prompt is empty: give at least one token")
     if len(ids) > room:
         raise ShapeError(f"the prompt has {len(ids)} tokens, and the model was deployed for {room}: shorten it")
     if not padded and len(ids) != room:
-        raise ShapeError(f"the prompt has {len(ids)} tokens, and the model was deployed for exactly {room}")
+        exact = " or ".join(map(str, rooms))
+        raise ShapeError(f"the prompt has {len(ids)} tokens, and the model was deployed for exactly {exact}")
     if room + new > context + 1:
         raise UserError(f"{room} positions of prompt and {new} new tokens pass the context of {context}")
     wrong = next((i for i in ids if not 0 <= i < vocabulary), None)
     if wrong is not None:
         raise RangeError(f"token {wrong} is not in the vocabulary of {vocabulary}: does the tokenizer fit the model?")
     row = torch.tensor([[0] * (room - len(ids)) + list(ids)])
-    return [row, (torch.arange(room) >= room - len(ids))[None]] if padded else [row]
+    return first, [row, (torch.arange(room) >= room - len(ids))[None]] if padded else [row]

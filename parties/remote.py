@@ -64,7 +64,8 @@ class Session:
         then); PartyError, after which the session is closed; ProtocolError if copies of the answer differ.
         """
         program = self._program
-        encoded = [] if request.continues else program.encode_inputs(args, kwargs)
+        taken = request.inputs(program)
+        encoded = [] if taken is None else taken.encode_inputs(args, kwargs)
         begin = time.perf_counter()
         sent = self._send(encoded, request)
         answers = self._conference.gather(lambda wire: self._read(wire, progress if wire.peer == 0 else None))
@@ -78,7 +79,8 @@ class Session:
     def _send(self, encoded: Sequence[torch.Tensor], request: Request) -> int:
         self._conference.post(Tag.INVOKE, request.message())
         sent = 0
-        dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
+        taken = request.inputs(self._program)
+        dealt = [] if taken is None else [spec for spec in taken.inputs if spec.dealt]
         for elements, spec in zip(encoded, dealt, strict=True):
             frames = shares.deal_input(spec, elements, self._program.ring)
             for wire, frame in zip(self._conference.wires, frames, strict=True):

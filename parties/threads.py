@@ -53,9 +53,10 @@ class ThreadTrio:
         request: Request = ALONE,
     ) -> Inference:
         """One inference, as `hush.parties.remote.Session.infer`."""
-        encoded = [] if request.continues else self._program.encode_inputs(args, kwargs)
+        taken = request.inputs(self._program)
+        encoded = [] if taken is None else taken.encode_inputs(args, kwargs)
         begin = time.perf_counter()
-        dealt = [] if request.continues else [spec for spec in self._program.inputs if spec.dealt]
+        dealt = [] if taken is None else [spec for spec in taken.inputs if spec.dealt]
         pairs = zip(encoded, dealt, strict=True)
         frames = [shares.deal_input(spec, elements, self._program.ring) for elements, spec in pairs]
         outcomes = self._run([[f[i] for f in frames] for i in range(3)], progress, request)

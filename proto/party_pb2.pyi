@@ -72,12 +72,14 @@ class Choice(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Invoke(_message.Message):
-    __slots__ = ("continues", "choice")
+    __slots__ = ("continues", "choice", "first")
     CONTINUES_FIELD_NUMBER: _ClassVar[int]
     CHOICE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
     continues: bool
     choice: Choice
-    def __init__(self, continues: bool = ..., choice: _Optional[_Union[Choice, _Mapping]] = ...) -> None: ...
+    first: int
+    def __init__(self, continues: bool = ..., choice: _Optional[_Union[Choice, _Mapping]] = ..., first: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "bytes_sent", "messages", "depth", "seconds")

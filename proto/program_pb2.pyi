@@ -156,14 +156,16 @@ class Weight(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., frac: _Optional[int] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("then", "context", "reveals")
+    __slots__ = ("then", "context", "reveals", "longer")
     THEN_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     REVEALS_FIELD_NUMBER: _ClassVar[int]
+    LONGER_FIELD_NUMBER: _ClassVar[int]
     then: Program
     context: int
     reveals: str
-    def __init__(self, then: _Optional[_Union[Program, _Mapping]] = ..., context: _Optional[int] = ..., reveals: _Optional[str] = ...) -> None: ...
+    longer: _containers.RepeatedCompositeFieldContainer[Program]
+    def __init__(self, then: _Optional[_Union[Program, _Mapping]] = ..., context: _Optional[int] = ..., reveals: _Optional[str] = ..., longer: _Optional[_Iterable[_Union[Program, _Mapping]]] = ...) -> None: ...
 
 class Program(_message.Message):
     __slots__ = ("version", "weights", "approx", "frac", "ring", "graph", "recipe", "inputs", "outputs", "weight_specs", "structure", "parameters", "generation")

@@ -46,10 +46,11 @@ def turn(
     state: Mapping[str, Shared] | None = None,
     choice: Choice = GREEDY,
     observer: Observer | None = None,
+    first: int = 0,
 ) -> Step[Turn]:
-    """The first turn, on the client's `inputs`; or, given a `state`, the one that goes on with it."""
+    """A first turn (`first`: which), on the client's `inputs`; or, given a `state`, the one that goes on with it."""
     assert head.generation is not None
-    program = head if state is None else head.generation.then
+    program = head.firsts[first] if state is None else head.generation.then
     held = length(program, state or {})
     if state is not None and held >= head.generation.context:
         raise ProgramError(f"the state holds {held} positions, and {head.generation.context} is the most")

@@ -42,6 +42,7 @@ def compile_generator(
     *,
     context: int,
     calls: Sequence[Sequence[Any]] = (),
+    longer: Sequence[Sequence[Sequence[Any]]] = (),
     reveals: str = "token",
     weights: str = "secret",
     approx: str = "default",
@@ -52,7 +53,8 @@ def compile_generator(
     """Compile a network that generates, for prompts shaped like the example `args` of `prefill`.
 
     `context`: positions that prompt and answer may take. `calls`: further public calls of `prefill` that widen the
-    calibration. `reveals`: "token", or "logits" beside it. The rest as `compile_module`.
+    calibration. `longer`: for each further length of prompts the calls of `prefill`, in order of length; they read the
+    same weights. `reveals`: "token", or "logits" beside it. The rest as `compile_module`.
     """
     if reveals not in ("token", "logits"):
         raise UserError(f"reveals={reveals!r}: say 'token' or 'logits'")
@@ -60,17 +62,23 @@ def compile_generator(
     samples = [tuple(args), *map(tuple, calls)]
     turns = [_continued(prefill, step, call) for call in samples]
     grows = _growth(turns[0][2], step, turns[0])
-    first = capture(prefill, samples[0], {}, ())
     following = capture(step, turns[0], {}, (), places=(_PLACE,))
     _check_places(following)
-    head = build(first, Typing(_values(first, samples), ring, frac, lookup=lookup), modes)
+    firsts, drafts = [], [following]
+    for each in (samples, *longer):
+        draft = capture(prefill, tuple(each[0]), {}, ())
+        firsts.append(build(draft, Typing(_values(draft, each), ring, frac, lookup=lookup), modes))
+        drafts.append(draft)
     then = build(following, Typing(_values(following, turns), ring, frac), modes)
-    head.outputs, then.outputs = _kept(head), _kept(then)
     then.inputs = tuple(_fed(spec, grows) for spec in then.inputs)
-    _share_weights(head, then)
-    head.generation = Generation(then, context, reveals)
+    head, *others = firsts
+    for program in (*firsts, then):
+        program.outputs = _kept(program)
+    for program in (then, *others):
+        _share_weights(head, program)
+    head.generation = Generation(then, context, reveals, tuple(others))
     head.passes = [*head.passes, *(f"then: {line}" for line in then.passes)]
-    return sealed(head, first, following)
+    return sealed(head, *drafts)
 
 
 # ---------------------------------------------------------------------- examples

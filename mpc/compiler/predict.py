@@ -28,11 +28,11 @@ def predict(program: Program, model: Protocol) -> Program:
 
 
 def foresee(
-    program: Program, model: Protocol, *, held: int | None = None, choice: Choice = GREEDY
+    program: Program, model: Protocol, *, held: int | None = None, choice: Choice = GREEDY, first: int = 0
 ) -> tuple[Cost, dict[str, Cost]]:
     """Cost in all and by layer: of an inference, of a first turn, or of a turn that goes on with `held` positions."""
     weights = _weights(program, model)
-    inputs = [_input(model, spec) for spec in program.inputs if spec.dealt]
+    inputs = [_input(model, spec) for spec in program.firsts[first].inputs if spec.dealt]
     layer = ""
 
     def observe(name: str) -> None:
@@ -46,7 +46,7 @@ def foresee(
         if program.generation is None:
             return execute(program, model, weights, inputs, observe)
         state = None if held is None else _state(program.generation.then, model, held)
-        return turn(program, model, weights, inputs, state, choice, observe)
+        return turn(program, model, weights, inputs, state, choice, observe, first)
 
     for traffic in run():
         now = tally.add(traffic).cost

@@ -31,13 +31,15 @@ class Recipe:
 class Generation:
     """How a program goes on, token after token, with what the parties keep of each turn (`mpc.compiler.generate`).
 
-    `then` follows the program and itself; its weights are among the program's. Prompt and answer take at most `context`
-    positions. The client is shown the chosen `token`, or the `logits` beside it.
+    `then` follows the program and itself. `longer` are other first turns, for longer prompts, in order of length. The
+    weights of them all are among the program's. Prompt and answer take at most `context` positions. The client is shown
+    the chosen `token`, or the `logits` beside it.
     """
 
     then: Program
     context: int
     reveals: str = "token"
+    longer: tuple[Program, ...] = ()
 
 
 @dataclass(slots=True, repr=False)
@@ -100,6 +102,11 @@ class Program:
             ("token", "logits"), elements, (replace(logits, kind=Kind.INT, dtype="int64"), logits), strict=False
         )
         return {name: spec.decode(element, self.ring) for name, element, spec in values}
+
+    @property
+    def firsts(self) -> tuple[Program, ...]:
+        """The first turns of a program that generates, in order of the prompts that they take: itself, and others."""
+        return (self, *(() if self.generation is None else self.generation.longer))
 
     @property
     def logits(self) -> OutputSpec:

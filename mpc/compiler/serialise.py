@@ -68,6 +68,7 @@ def _message(program: Program) -> pb.Program:
     if program.generation is not None:
         message.generation.then.CopyFrom(_message(program.generation.then))
         message.generation.context, message.generation.reveals = program.generation.context, program.generation.reveals
+        message.generation.longer.extend(_message(part) for part in program.generation.longer)
     return message
 
 
@@ -127,20 +128,22 @@ def _program(message: pb.Program, data: bytes) -> Program:
 def _read_generation(message: pb.Program) -> Generation:
     """What follows a program, which must fit it: nothing that it takes may be missing when it runs."""
     found = message.generation
-    if found.then.HasField("generation") or found.reveals not in _REVEALS or not found.context:
+    others = (found.then, *found.longer)
+    if any(m.HasField("generation") for m in others) or found.reveals not in _REVEALS or not found.context:
         raise ValueError("its generation is out of range")
-    then = _program(found.then, found.then.SerializeToString(deterministic=True))
-    kept = [{out.keep for out in part.outputs if out.keep} for part in (message, found.then)]
+    then, *longer = (_program(m, m.SerializeToString(deterministic=True)) for m in others)
+    kept = [{out.keep for out in part.outputs if out.keep} for part in (message, *others)]
     needed = {spec.state for spec in then.inputs if spec.state}
     if any("logits" not in names or not needed - {"token"} <= names for names in kept):
         raise ValueError("it does not keep what its next turn takes")
-    if any(spec.dealt for spec in then.inputs):
-        raise ValueError("its next turn takes what nobody gives")
-    same = [(m.weights, m.frac, m.ring) for m in (message, found.then)]
+    if any(spec.dealt for spec in then.inputs) or any(spec.state for part in longer for spec in part.inputs):
+        raise ValueError("a turn takes what nobody gives")
     weights = {(w.name, tuple(w.shape), w.frac) for w in message.weight_specs}
-    if same[0] != same[1] or not {(w.name, w.shape, w.frac) for w in then.weight_specs} <= weights:
-        raise ValueError("its next turn has other weights")
-    return Generation(then, found.context, found.reveals)
+    for other, part in zip(others, (then, *longer), strict=True):
+        same = (other.weights, other.frac, other.ring) == (message.weights, message.frac, message.ring)
+        if not same or not {(w.name, w.shape, w.frac) for w in part.weight_specs} <= weights:
+            raise ValueError("one of its turns has other weights")
+    return Generation(then, found.context, found.reveals, tuple(longer))
 
 
 # ---------------------------------------------------------------------- tensors and values

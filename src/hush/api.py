@@ -47,6 +47,7 @@ def compile_generator(
     calls: Sequence[Sequence[Any]],
     *,
     context: int,
+    longer: Sequence[Sequence[Sequence[Any]]] = (),
     reveals: str = "token",
     weights: str = "secret",
     approx: str = "default",
@@ -55,9 +56,10 @@ def compile_generator(
     """Compile a network that generates, for `client.generate`: the modules of its prompt and of each token after it.
 
     What the two take and give is written in `hush.mpc.compiler.generator`. `calls`: calls of `prefill`, the first one
-    the example, the others for the ranges. `context`: positions that prompt and answer may take. `reveals`: the client
-    is shown the "token" chosen, or "logits" beside it. The rest, and errors, as `compile`. The program's `cost` is that
-    of the first turn, from the prompt to the first token.
+    the example, the others for the ranges. `longer`: the same for each further length of prompts, in order; a prompt
+    takes the shortest that holds it. `context`: positions that prompt and answer may take. `reveals`: the client is
+    shown the "token" chosen, or "logits" beside it. The rest, and errors, as `compile`. The program's `cost` is that of
+    the first turn, from the prompt to the first token.
     """
     program = compiler.compile_generator(
         prefill,
@@ -65,6 +67,7 @@ def compile_generator(
         calls[0],
         calls=calls[1:],
         context=context,
+        longer=longer,
         reveals=reveals,
         weights=weights,
         approx=approx,

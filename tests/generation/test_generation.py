@@ -22,8 +22,9 @@ from hush.parties.generation import Asked, Generation
 from hush.parties.local import LocalTrio
 from hush.parties.request import Request
 from hush.parties.threads import ThreadTrio
+from hush.parties.wire import Tag
 
-LENGTH, VOCABULARY = 5, 23
+LENGTH, LONGER, VOCABULARY = 5, 9, 23
 PROMPT = [7, 1, 9, 4]
 
 
@@ -43,13 +44,24 @@ def greedy(net: Decoder, ids: list[int], new: int) -> list[int]:
     return made[len(ids) :]
 
 
-def _compiled(net: Decoder, *, padded: bool, reveals: str = "token", weights: str = "secret") -> Program:
+def _calls(length: int, *, padded: bool) -> list[tuple[torch.Tensor, ...]]:
     generator = torch.Generator().manual_seed(5)
-    rows = [torch.randint(0, VOCABULARY, (1, LENGTH), generator=generator) for _ in range(6)]
-    masks = [torch.arange(LENGTH)[None] >= LENGTH - n for n in (5, 4, 3, 2, 1, 5)]
-    calls = [(row, mask) for row, mask in zip(rows, masks, strict=True)] if padded else [(row,) for row in rows]
+    rows = [torch.randint(0, VOCABULARY, (1, length), generator=generator) for _ in range(6)]
+    masks = [torch.arange(length)[None] >= length - n for n in (length, 4, 3, 2, 1, length)]
+    return list(zip(rows, masks, strict=True)) if padded else [(row,) for row in rows]
+
+
+def _compiled(net: Decoder, *, padded: bool, reveals: str = "token", weights: str = "secret") -> Program:
+    calls = _calls(LENGTH, padded=padded)
     return compile_generator(
-        Prefill(net), Next(net), calls[0], calls=calls[1:], context=CONTEXT, reveals=reveals, weights=weights
+        Prefill(net),
+        Next(net),
+        calls[0],
+        calls=calls[1:],
+        longer=[_calls(LONGER, padded=True)] if padded else [],
+        context=CONTEXT,
+        reveals=reveals,
+        weights=weights,
     )
 
 
@@ -75,12 +87,18 @@ def _threads(program: Program, ids: list[int], new: int, **choice: Any) -> Gener
 
 
 # ---------------------------------------------------------------------- values
-@pytest.mark.parametrize("length", [1, 3, 4, 5])
+@pytest.mark.parametrize("length", [1, 3, 5, 6, 9])
 def test_padded_prompts_of_every_length_go_on_as_the_plain_network_does(
-    net: Decoder, client: Client, length: int
+    net: Decoder, padded: Program, client: Client, length: int
 ) -> None:
-    prompt = [7, 1, 9, 4, 2][:length]
-    assert list(client.generate("small", prompt, max_new_tokens=6)) == greedy(net, prompt, 6)
+    """Two lengths are deployed: a prompt takes the shorter one if that holds it, at the cost predicted for it."""
+    prompt = [7, 1, 9, 4, 2, 11, 3, 20, 8][:length]
+    stream = client.generate("small", prompt, max_new_tokens=6)
+    assert list(stream) == greedy(net, prompt, 6)
+    first = int(length > LENGTH)
+    held = (None, *range((LENGTH, LONGER)[first], 20))
+    costs = [predicted_turn(padded, held=h, first=first) for h in held[:6]]
+    assert [report.cost for report in stream.reports] == costs
 
 
 @pytest.mark.parametrize("weights", ["secret", "public"])
@@ -137,7 +155,7 @@ def test_the_step_reads_the_weights_of_the_prefill(padded: Program) -> None:
     then = {spec.name for spec in padded.generation.then.weight_specs}
     both = {spec.name for spec in padded.weight_specs}
     assert then <= both
-    assert both - then == {"net.places.weight.folded"}
+    assert both - then == {"net.places.weight.folded", "net.places.weight.folded.2"}
 
 
 def test_programs_survive_being_written(padded: Program, tmp_path: Any) -> None:
@@ -239,7 +257,7 @@ def _eventually(condition: Any) -> bool:
     ("ids", "options", "error", "text"),
     [
         ([], {}, UserError, "empty"),
-        ([1] * 6, {"max_new_tokens": 4}, ShapeError, "deployed for 5"),
+        ([1] * 10, {"max_new_tokens": 4}, ShapeError, "deployed for 9"),
         ([1, VOCABULARY], {"max_new_tokens": 4}, RangeError, "vocabulary"),
         ([1, -1], {"max_new_tokens": 4}, RangeError, "vocabulary"),
         ([1], {"max_new_tokens": CONTEXT}, UserError, "context"),
@@ -270,6 +288,14 @@ def test_going_on_past_the_context_is_refused_by_the_parties(padded: Program, cl
     with pytest.raises(PartyError) as caught:
         session.infer([], None, None, Request(continues=True))
     assert caught.value.reason is AbortReason.LIMIT
+
+
+def test_a_first_turn_that_is_not_there_ends_the_session(client: Client) -> None:
+    session = client.session("small")
+    session._conference.post(Tag.INVOKE, Request(first=2).message())
+    with pytest.raises(PartyError) as caught:
+        session._conference.gather(lambda wire: wire.take_any((Tag.ANSWER,), 30.0))
+    assert caught.value.reason is AbortReason.INPUT
 
 
 def test_parties_that_are_asked_differently_do_not_compute(padded: Program) -> None:
