@@ -20,12 +20,13 @@ def initialised(
     architecture: Callable[[], nn.Module],
     deviation: Callable[[str], float] = lambda name: DEVIATION,
     zero_rows: tuple[tuple[str, int], ...] = (),
+    seed: int = 0,
 ) -> nn.Module:
-    """The network with normal weights, biases 0 and norms 1, from a generator of its own with seed 0.
+    """The network with normal weights, biases 0 and norms 1, from a generator of its own.
 
     `deviation` gives the standard deviation of the matrix of a name; `zero_rows` of embeddings belong to padding.
     """
-    module, numbers = bare(architecture), torch.Generator().manual_seed(0)
+    module, numbers = bare(architecture), torch.Generator().manual_seed(seed)
     for name, parameter in list(module.named_parameters()):
         value = torch.empty(parameter.shape)
         if name.endswith("bias"):
