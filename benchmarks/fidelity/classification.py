@@ -13,7 +13,7 @@ from torch import Tensor
 import hush
 from fidelity import corpus
 from fidelity.interpret import FIXED, in_batches, running
-from fidelity.networks import LENGTH, VOCABULARY, classifier, initialised
+from fidelity.networks import LENGTH, VOCABULARY, classifier, fresh
 from fidelity.part import Part, Row, Work, count_of, differences
 from fidelity.train import CLS, PAD, Schedule, class_loss, tokenizer, trained, weights_digest
 from hush.mpc.compiler import Program
@@ -40,11 +40,11 @@ class Classification(Part):
         self._seen = examples(seen, tokens)
         self._unseen = examples(unseen[:: 20 if work.quick else 1], tokens)
         self._schedule = Schedule(steps=40 if work.quick else 1500, rate=1e-3)
-        built = classifier()
+        built = fresh(classifier, 1)
         made = corpus.digest([*(p.text for p in seen), repr(built), repr(self._schedule), torch.__version__])
         loss = class_loss(self._seen.ids, self._seen.mask, self._seen.labels, BATCH)
         path = work.folder / f"bert-{made}.safetensors"
-        self.net = trained(initialised(built, 1), loss, self._schedule, path, work.say)
+        self.net = trained(built, loss, self._schedule, path, work.say)
         self._program = cache(self._compiled)
 
     def facts(self) -> dict[str, Any]:

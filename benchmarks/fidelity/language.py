@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 import hush
 from fidelity import corpus
 from fidelity.interpret import FIXED, in_batches, running
-from fidelity.networks import CONTEXT, GENERATING, VOCABULARY, initialised
+from fidelity.networks import CONTEXT, GENERATING, VOCABULARY, fresh
 from fidelity.part import Part, Row, Work, count_of, differences
 from fidelity.train import Schedule, next_token_loss, stream, tokenizer, trained, weights_digest, windows
 from hush.mpc.compiler import Program
@@ -51,10 +51,10 @@ class Language(Part):
         self._bytes_per_token = sum(len(text.encode()) for text in unseen) / len(unseen_ids)
         self._rows = windows(unseen_ids, CONTEXT + 1, self._amount.rows)
         self.prompts = _prompts(unseen_ids, self._amount.prompts)
-        schedule, built = self._amount.schedule, self._kind.build()
+        schedule, built = self._amount.schedule, fresh(self._kind.build, 1)
         made = corpus.digest([*seen, repr(built), repr(schedule), torch.__version__])
         loss = next_token_loss(self._seen, CONTEXT, BATCH)
-        self.net = trained(initialised(built, 1), loss, schedule, work.folder / f"{name}-{made}.safetensors", work.say)
+        self.net = trained(built, loss, schedule, work.folder / f"{name}-{made}.safetensors", work.say)
         self._program, self._generator = cache(self._compiled), cache(self._compiled_generator)
 
     def facts(self) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from fidelity.corpus import GROUPS
 from hush.models import gpt2, llama
 from hush.models.bert import Bert, BertConfig
+from hush.models.initial import DEVIATION, initialised
 
-_ENDS = ("c_proj.weight", "o_proj.weight", "down_proj.weight")  # 3 is about sqrt(2 layers)
+_ENDS = ("c_proj.weight", "o_proj.weight", "down_proj.weight")
 VOCABULARY, CONTEXT, LENGTH = 1024, 128, 64
 GPT2 = gpt2.GPT2Config(vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=128, n_layer=4, n_head=4)
 LLAMA = llama.LlamaConfig(
@@ -69,13 +69,6 @@ def classifier() -> Classifier:
     return Classifier(BERT, len(GROUPS))
 
 
-def initialised(module: nn.Module, seed: int) -> nn.Module:
-    """Every parameter as its kind begins: matrices normal, those that end a branch smaller, biases 0, norms 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.ndim == 1:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-            else:
-                parameter.normal_(0.0, 0.02 / (3 if name.endswith(_ENDS) else 1), generator=generator)
-    return module
+def fresh(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A network to train: normal weights, smaller by about sqrt(2 layers) where a branch ends."""
+    return initialised(build, lambda name: DEVIATION / (3 if name.endswith(_ENDS) else 1), seed=seed).requires_grad_()

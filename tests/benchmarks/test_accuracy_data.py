@@ -84,7 +84,7 @@ def test_training_learns_once_and_alike(tmp_path: Path) -> None:
     loss = train.next_token_loss(row, 12, 4)
 
     def fresh() -> nn.Module:
-        return networks.initialised(nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7)), 3)
+        return networks.fresh(lambda: nn.Sequential(nn.Embedding(7, 8), nn.Linear(8, 7)), 3)
 
     before = float(loss(fresh(), torch.Generator().manual_seed(0)).detach())
     schedule = train.Schedule(steps=60, rate=0.05)
