@@ -6,14 +6,20 @@ Improvements and Extensions", CCS 2016 (BGI16), figure 1, with early termination
 grown, its two values are the halves of one leaf.
 
 A key is a seed at the root, a correction for each level, and one for the leaves: 16 + 17 d + 16 bytes with
-d = ceil(log2(classes)) - 1, 287 bytes at 50,257 classes. Its size is a function of `classes` alone. Both sides expand
-the same tree; off the path to x their nodes are equal (their leaves cancel), on it they are independent, and the last
-correction makes the difference of the leaves there the unit vector's entries.
+d = ceil(log2(classes)) - 1, 287 bytes at 50,257 classes. Its size is a function of `classes` alone.
 
-Assumption: what BGI16 needs is a pseudorandom generator G with seeds of 128 bits. Ours is AES-128 under fixed public
-keys in the form of Matyas, Meyer and Oseas, G(s) = (AES_K0(s) ^ s, AES_K1(s) ^ s), AES_K2(s) ^ s for the leaves, as
-usual for this purpose: pseudorandom if AES under fixed keys behaves as a random permutation that anybody may evaluate.
-The lowest bit of a node is its control bit and is cleared in its seed, so seeds have 127 bits of entropy.
+Why the two add up. A node is a block of 16 bytes; its lowest bit is its control bit. Both sides grow the same tree, and
+where a node's control bit is set they add the level's correction to its children. Invariant: off the path to x the two
+sides' nodes are equal; on it they differ, in the control bit too. The roots differ (bits 0 and 1). Children of equal
+nodes are equal, corrected or not. Of a node on the path exactly one side corrects both children: the correction is the
+XOR of the two sides' children where the path is left, which become equal, and flips the control bit of the child on the
+path if both sides had it alike. At the end equal leaves cancel (side 1 negates its own), and on the path the last
+correction, added by the side whose bit is set, makes their difference the unit vector's two entries.
+
+Assumption: what BGI16 needs is a pseudorandom generator G. Ours is AES-128 under fixed public keys in the form of
+Matyas, Meyer and Oseas, G(s) = (AES_K0(s) ^ s, AES_K1(s) ^ s), and AES_K2(s) ^ s for the leaves, as usual for this
+purpose: pseudorandom if AES under fixed keys behaves as a random permutation that anybody may evaluate. The other 127
+bits of a node are its seed: with the control bit known, that is its entropy.
 
 Cost: dealing 4 AES blocks a level, both keys together; expanding 3 AES blocks per two values, in whole levels at once.
 """
@@ -34,7 +40,9 @@ _LEVEL = BLOCK + 1  # bytes of a level's correction: a seed's, and two control b
 _PER_LEAF = 2  # ring elements of 64 bits in a leaf
 _BATCH = 4  # keys expanded at once: their widest level stays in a core's cache
 Words = NDArray[np.uint64]  # [..., 2]: a block as two little-endian words
-_CLEAR = np.array([0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
+Integers = NDArray[np.uint64]
+_ONE = np.uint64(1)
+_SEED = np.array([0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
 
 
 def _fixed(name: bytes) -> algorithms.AES:
@@ -67,46 +75,38 @@ def deal(places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"places lie in 0..{classes - 1}")
     count, levels = places.numel(), depth(classes)
     x = places.reshape(-1).numpy().astype(np.uint64)
-    seeds = [_random(count) for _ in range(2)]
-    bits = [np.zeros(count, np.uint64), np.ones(count, np.uint64)]
-    parts = [[_bytes(s)] for s in seeds]
+    nodes = [_root(_random(count), side) for side in range(2)]
+    parts = [[_bytes(node)] for node in nodes]
     for level in range(levels):
-        turn = (x >> np.uint64(levels - level)) & np.uint64(1)
-        correction, seeds, bits = _descend(seeds, bits, turn)
+        correction, nodes = _descend(nodes, (x >> np.uint64(levels - level)) & _ONE)
         for own in parts:
             own.append(correction)
-    last = _last(seeds, bits, x & np.uint64(1))
+    last = _last(nodes, x & _ONE)
     keys = [np.concatenate([*own, _bytes(last)], 1) for own in parts]
     return torch.from_numpy(keys[0]), torch.from_numpy(keys[1])
 
 
-def _descend(
-    seeds: list[Words], bits: list[NDArray[np.uint64]], turn: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint8], list[Words], list[NDArray[np.uint64]]]:
-    """One level of both keys' paths: the correction [n, 17], and the next seeds and control bits.
+def _descend(nodes: list[Words], turn: Integers) -> tuple[NDArray[np.uint8], list[Words]]:
+    """One level of both sides' paths: the correction [n, 17], and the next nodes.
 
-    The children that the path leaves are made equal, control bits too; those on it keep different control bits.
+    It makes the children where the path is left equal, control bits too, and the control bits of those on it different.
     """
-    one = np.uint64(1)
-    grown = [(_grow(s, _LEFT), _grow(s, _RIGHT)) for s in seeds]
+    grown = [(_grow(node, _LEFT), _grow(node, _RIGHT)) for node in nodes]
     left, right = grown[0][0] ^ grown[1][0], grown[0][1] ^ grown[1][1]
-    lost = np.where(turn[:, None] == one, left, right) & _CLEAR
-    bit_left, bit_right = (left[:, 0] & one) ^ turn ^ one, (right[:, 0] & one) ^ turn
-    keep_bit = np.where(turn == one, bit_right, bit_left)
-    after, marks = [], []
-    for (a, b), bit in zip(grown, bits, strict=True):
-        kept = np.where(turn[:, None] == one, b, a)
-        marks.append((kept[:, 0] & one) ^ (bit & keep_bit))
-        after.append((kept & _CLEAR) ^ (lost & _mask(bit)[:, None]))
-    control = (bit_left | (bit_right << one)).astype(np.uint8)[:, None]
-    return np.concatenate([_bytes(lost), control], 1), after, marks
+    right_turn = (turn == _ONE)[:, None]
+    seed = np.where(right_turn, left, right) & _SEED
+    control = (left[:, 0] & _ONE) ^ turn ^ _ONE, (right[:, 0] & _ONE) ^ turn
+    kept = np.where(right_turn, _joined(seed, control[1]), _joined(seed, control[0]))
+    after = [np.where(right_turn, b, a) ^ (_on(node) & kept) for node, (a, b) in zip(nodes, grown, strict=True)]
+    marks = (control[0] | (control[1] << _ONE)).astype(np.uint8)[:, None]
+    return np.concatenate([_bytes(seed), marks], 1), after
 
 
-def _last(seeds: list[Words], bits: list[NDArray[np.uint64]], half: NDArray[np.uint64]) -> Words:
-    """The leaves' correction: (-1)^t1 (unit - leaf_0 + leaf_1), in the ring of 64 bits."""
+def _last(nodes: list[Words], half: Integers) -> Words:
+    """The leaves' correction: unit - leaf_0 + leaf_1 in the ring of 64 bits, negated where side 1 adds it."""
     unit = np.stack([half == 0, half == 1], 1).astype(np.uint64)
-    gap = unit - _grow(seeds[0], _LEAF) + _grow(seeds[1], _LEAF)
-    return np.where(bits[1][:, None] == 1, np.uint64(0) - gap, gap)
+    gap = unit - _grow(nodes[0], _LEAF) + _grow(nodes[1], _LEAF)
+    return np.where(_on(nodes[1]) == 0, gap, np.uint64(0) - gap)
 
 
 # ---------------------------------------------------------------------- expanding
@@ -122,48 +122,59 @@ def expand(keys: Tensor, classes: int, side: int) -> Tensor:
 
 def _expand(raw: NDArray[np.uint8], classes: int, side: int) -> Tensor:
     count, levels = raw.shape[0], depth(classes)
-    seeds = _words(raw[:, :BLOCK])[:, None, :] & _CLEAR
-    bits = np.full((count, 1), side, np.uint64)
+    nodes = _root(_words(raw[:, :BLOCK]), side)[:, None, :]
     for level in range(levels):
         start = BLOCK + level * _LEVEL
         width = -(-classes // (_PER_LEAF << (levels - 1 - level)))  # nodes of the next level that are needed
-        seeds, bits = _widen(seeds, bits, raw[:, start : start + _LEVEL], width)
-    leaves = _grow(seeds, _LEAF) + (_words(raw[:, -BLOCK:])[:, None, :] & _mask(bits)[:, :, None])
-    values = leaves if side == 0 else np.uint64(0) - leaves
-    return torch.from_numpy(values.reshape(count, -1)[:, :classes].view(np.int64))
+        nodes = _widen(nodes, raw[:, start : start + _LEVEL], width)
+    leaves = _grow(nodes, _LEAF)
+    leaves += _on(nodes) & _words(raw[:, -BLOCK:])[:, None, :]
+    if side == 1:
+        np.negative(leaves, out=leaves)
+    return torch.from_numpy(leaves.reshape(count, -1)[:, :classes].view(np.int64))
 
 
-def _widen(
-    seeds: Words, bits: NDArray[np.uint64], correction: NDArray[np.uint8], width: int
-) -> tuple[Words, NDArray[np.uint64]]:
-    """The first `width` nodes of the next level, seeds [n, width, 2] and control bits [n, width]."""
-    one = np.uint64(1)
-    change, control = _words(correction[:, :BLOCK])[:, None, :], correction[:, BLOCK].astype(np.uint64)[:, None]
-    on = _mask(bits)
-    nodes = np.empty((seeds.shape[0], 2 * seeds.shape[1], 2), np.uint64)
-    marks = np.empty(nodes.shape[:2], np.uint64)
+def _widen(nodes: Words, correction: NDArray[np.uint8], width: int) -> Words:
+    """The first `width` nodes [n, width, 2] of the next level."""
+    seed, marks, on = _words(correction[:, :BLOCK]), correction[:, BLOCK].astype(np.uint64), _on(nodes)
+    after = np.empty((nodes.shape[0], width, 2), np.uint64)
     for child, key in enumerate((_LEFT, _RIGHT)):
-        grown = _grow(seeds, key)
-        marks[:, child::2] = (grown[..., 0] ^ (on & (control >> np.uint64(child)))) & one
-        nodes[:, child::2] = (grown & _CLEAR) ^ (change & on[:, :, None])
-    return nodes[:, :width], marks[:, :width]
+        grown = _grow(nodes, key)
+        grown ^= on & _joined(seed, (marks >> np.uint64(child)) & _ONE)[:, None, :]
+        after[:, child::2] = grown[:, : (width + 1 - child) // 2]
+    return after
 
 
 # ---------------------------------------------------------------------- blocks
-def _grow(seeds: Words, key: algorithms.AES) -> Words:
+def _grow(nodes: Words, key: algorithms.AES) -> Words:
     """AES(s) ^ s of every block."""
-    flat = np.ascontiguousarray(seeds)
-    out = Cipher(key, modes.ECB()).encryptor().update(flat.view(np.uint8).reshape(-1).data)
-    return np.frombuffer(out, np.uint64).reshape(flat.shape) ^ flat
+    flat = np.ascontiguousarray(nodes)
+    room = np.empty(flat.nbytes + BLOCK - 1, np.uint8)  # what OpenSSL wants to be sure of
+    Cipher(key, modes.ECB()).encryptor().update_into(flat.view(np.uint8).reshape(-1).data, room.data)
+    grown: Words = room[: flat.nbytes].view(np.uint64).reshape(flat.shape)
+    grown ^= flat
+    return grown
+
+
+def _root(seeds: Words, side: int) -> Words:
+    """Seeds with the control bit of a side's root."""
+    return _joined(seeds & _SEED, np.uint64(side))
+
+
+def _joined(seeds: Words, bit: Integers | np.uint64) -> Words:
+    """Seeds whose lowest bit is free, with that bit."""
+    out = seeds.copy()
+    out[..., 0] |= bit
+    return out
+
+
+def _on(nodes: Words) -> Words:
+    """All ones [..., 1] where the control bit is set."""
+    return (np.uint64(0) - (nodes[..., 0] & _ONE))[..., None]
 
 
 def _random(count: int) -> Words:
-    return np.frombuffer(os.urandom(BLOCK * count), np.uint64).reshape(count, 2) & _CLEAR
-
-
-def _mask(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """All ones where the bit is set."""
-    return np.uint64(0) - bits
+    return np.frombuffer(os.urandom(BLOCK * count), np.uint64).reshape(count, 2)
 
 
 def _words(data: NDArray[np.uint8]) -> Words:
