@@ -159,7 +159,9 @@ class Layer(nn.Module):
         """[B, T, H], after the slots whose keys and values are `before` -> the wanted `rows` of the result, and the
         keys and values of all slots. keep: what those rows attend to, [B, 1, G * rows, slots] or broadcast to that."""
         normed = self.input_layernorm(x)
-        q = self.self_attn.queries(normed[:, rows], (turn[0][rows], turn[1][rows]))
+        # normed apart where rows are left out: all layers' weights take up the norm's alike then, and are deployed once
+        own = normed if rows == EVERY else self.input_layernorm(x[:, rows])
+        q = self.self_attn.queries(own, (turn[0][rows], turn[1][rows]))
         k, v = grown(before, *self.self_attn.keys(normed, turn))
         x = x[:, rows] + self.self_attn(q, k, v, keep)
         return x + self.mlp(self.post_attention_layernorm(x)), (k, v)
