@@ -41,7 +41,12 @@ def minimum(
 
 
 def argmax(p: Protocol, x: Shared, dim: int = -1, *, bound: float) -> Step[Shared]:
-    """Index (frac 0) of the largest entry along `dim`; the FIRST one where several are equal.
+    """Index (frac 0) of the largest entry along `dim`; the FIRST one where several are equal."""
+    return (yield from first_largest(p, x, dim, bound=bound))[1]
+
+
+def first_largest(p: Protocol, x: Shared, dim: int = -1, *, bound: float) -> Step[tuple[Shared, Shared]]:
+    """The largest entry along `dim`, |x| <= bound, and its index (frac 0); the FIRST one where several are equal.
 
     The tournament carries indices with the values: neighbours meet, and the later one must be strictly larger.
     Rounds of `maximum` at drop 0; one more selection per comparison.
@@ -50,7 +55,7 @@ def argmax(p: Protocol, x: Shared, dim: int = -1, *, bound: float) -> Step[Share
     places = p.constant(torch.arange(values.shape[-1]), frac=0, ring=x.ring).expand(*values.shape)
     while values.shape[-1] > 1:
         values, places = yield from _meet(p, values, places, bound)
-    return places[..., 0]
+    return values[..., 0], places[..., 0]
 
 
 def _meet(p: Protocol, values: Shared, places: Shared, bound: float) -> Step[tuple[Shared, Shared]]:
@@ -92,11 +97,38 @@ def equals(p: Protocol, ids: Shared, candidates: torch.Tensor, *, bound: float) 
 def top_k_mask(p: Protocol, x: Shared, k: int, *, bound: float) -> Step[Shared]:
     """[..., n] (frac 0): 1 for the k largest entries of the last dimension, exactly k of them, earlier entries first.
 
-    Ranks by all pairs: n(n-1)/2 exact comparisons in the rounds of one, then one comparison of the rank with k.
+    The ranks, then one comparison of each with k.
+    """
+    _check_top(k, x.shape[-1])
+    rank = yield from ranks(p, x, bound=bound)
+    inside = yield from p.negative(p.add_public(rank, -k), bound=float(x.shape[-1]))
+    return (yield from p.from_bits(inside, ring=x.ring))[0]
+
+
+def top(p: Protocol, x: Shared, k: int, *, bound: float) -> Step[tuple[Shared, Shared]]:
+    """The k largest entries of the last dimension, largest first, and their indices (frac 0); earlier ones first.
+
+    The ranks, k equality tests of each, one exact product.
     """
     n = x.shape[-1]
+    _check_top(k, n)
+    rank = yield from ranks(p, x, bound=bound)
+    chosen = yield from equals(p, rank.reshape(*rank.shape[:-1], 1, n), torch.arange(k).reshape(k, 1), bound=float(n))
+    values = yield from p.matmul(chosen, x.reshape(*x.shape, 1), frac=x.frac)
+    return values[..., 0], p.matmul_int(chosen, torch.arange(n).reshape(n, 1))[..., 0]
+
+
+def _check_top(k: int, n: int) -> None:
     if not 0 < k <= n:
         raise ValueError(f"top {k} of {n} entries does not exist")
+
+
+def ranks(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
+    """[..., n] (frac 0): how many entries of the last dimension are larger, or as large and earlier; |x| <= bound.
+
+    All pairs: n(n-1)/2 exact comparisons in the rounds of one.
+    """
+    n = x.shape[-1]
     earlier, later = torch.triu_indices(n, n, 1)
     gap = p.sub(x[..., earlier], x[..., later])
     behind = (yield from p.from_bits((yield from p.negative(gap, bound=2 * bound)), ring=x.ring))[0]
@@ -104,6 +136,5 @@ def top_k_mask(p: Protocol, x: Shared, k: int, *, bound: float) -> Step[Shared]:
     beaten = torch.zeros(len(earlier), n, dtype=torch.int64)
     pair = torch.arange(len(earlier))
     beaten[pair, earlier], beaten[pair, later] = 1, -1
-    rank = p.add_public(p.matmul_int(behind.reshape(-1, len(earlier)), beaten), torch.arange(n)).reshape(*x.shape)
-    inside = yield from p.negative(p.add_public(rank, -k), bound=float(n))
-    return (yield from p.from_bits(inside, ring=x.ring))[0]
+    counted = p.matmul_int(behind.reshape(-1, len(earlier)), beaten)
+    return p.add_public(counted, torch.arange(n)).reshape(*x.shape)

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
-from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import args_of, is_op, op_name
+from hush.mpc.compiler.passes.pieces import PIECES
 from hush.mpc.compiler.passes.rewrite import NOTHING, argument, call, drop_dead, replace
 from hush.mpc.errors import UnsupportedOp
+
+if TYPE_CHECKING:
+    from hush.mpc.compiler.capture import Draft
+
+
+_CHECKS = tuple(
+    f"aten.{name}"
+    for name in (
+        "_assert_tensor_metadata.default",
+        "_assert_scalar.default",
+        "_assert_async.default",
+        "_assert_async.msg",
+        "sym_constrain_range.default",
+        "sym_constrain_range_for_size.default",
+    )
+)
+"""Assertions of the module: of the example they held."""
 
 
 def canonical(draft: Draft) -> str:
     """Run the rewrites over the whole graph."""
     counts: dict[str, int] = {}
     for node in list(draft.graph.nodes):
-        rewrite = _REWRITES.get(op_name(node.target)) if node.op == "call_function" else None
+        rewrite = REWRITES.get(op_name(node.target)) if node.op == "call_function" else None
         if rewrite is not None:
             counts[op_name(node.target)] = counts.get(op_name(node.target), 0) + 1
             with draft.graph.inserting_before(node):
@@ -142,11 +159,11 @@ def _normalised(draft: Draft, node: fx.Node, operands: Sequence[Any], eps: float
     return call(draft, "aten.add.Tensor", scaled, shift, like=node)
 
 
-_REWRITES: dict[str, Any] = {
+REWRITES: dict[str, Any] = {
+    **PIECES,
     **dict.fromkeys(NOTHING, _nothing),
     "aten.native_dropout.default": _nothing_pair,
-    "aten._assert_tensor_metadata.default": _erase,
-    "aten._assert_scalar.default": _erase,
+    **dict.fromkeys(_CHECKS, _erase),
     "aten.view.default": _view,
     "aten._unsafe_view.default": _view,
     "aten.linear.default": _linear,
@@ -156,6 +173,7 @@ _REWRITES: dict[str, Any] = {
     "aten.mm.default": _matmul,
     "aten.softmax.int": _softmax,
     "aten._softmax.default": _softmax,
+    "aten._safe_softmax.default": _softmax,
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.batch_norm.default": _batch_norm,
     "aten._native_batch_norm_legit_no_training.default": _batch_norm_tuple,

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 
-from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, scalar_of
+
+if TYPE_CHECKING:
+    from hush.mpc.compiler.capture import Draft
 
 HUGE = -1000.0  # an additive score below this is a mask: exp of it is zero
 CLEARANCE = 32.0  # exp(-32) is far below a unit in the last place
@@ -92,7 +94,7 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def secret_masks(draft: Draft, score_bound: Callable[[], float]) -> str:
     """Replace huge constants that flow into a softmax by -C, C = a power of two above 2 * scores + 32."""
-    found = [n for n in draft.graph.nodes if is_op(n, "hush.softmax") and _holds_huge(draft, args_of(n)[0])]
+    found = [n for n in draft.graph.nodes if is_op(n, "hush.softmax") and holds_huge(draft, args_of(n)[0])]
     if not found:
         return "secret masks: none"
     floor = -(2.0 ** math.ceil(math.log2(2 * score_bound() + CLEARANCE)))
@@ -114,18 +116,19 @@ def _operands(node: fx.Node) -> list[int]:
     return [0, 2] if is_op(node, *_FILL) else []
 
 
-def _holds_huge(draft: Draft, value: Any) -> bool:
+def holds_huge(draft: Draft, value: Any) -> bool:
+    """Whether a mask's constants flow into a value."""
     constant = constant_of(draft, value)
     if constant is not None:
         return bool((torch.as_tensor(constant) <= HUGE).any())
-    return isinstance(value, fx.Node) and any(_holds_huge(draft, args_of(value)[i]) for i in _operands(value))
+    return isinstance(value, fx.Node) and any(holds_huge(draft, args_of(value)[i]) for i in _operands(value))
 
 
 def _saturate(draft: Draft, value: Any, floor: float, done: dict[fx.Node, fx.Node]) -> Any:
     """The same value with its huge constants at `floor`, as new nodes: others may use the old ones."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return max(value, floor)
-    if not isinstance(value, fx.Node) or not _holds_huge(draft, value):
+    if not isinstance(value, fx.Node) or not holds_huge(draft, value):
         return value
     if value not in done:
         with draft.graph.inserting_before(value):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
 
-from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import args_of, is_op, op_name
+from hush.mpc.compiler.passes.masks import holds_huge
 from hush.mpc.compiler.passes.rewrite import call, constant_of, drop_dead, replace, scalar_of, visibilities
 from hush.mpc.compiler.types import Visibility
 from hush.mpc.errors import UnsupportedOp
+
+if TYPE_CHECKING:
+    from hush.mpc.compiler.capture import Draft
 
 
 def fold_public(draft: Draft) -> str:
@@ -34,7 +38,7 @@ def merge_constants(draft: Draft) -> str:
     for node in draft.graph.nodes:
         if node.op != "get_attr" or draft.owners[str(node.target)] is not Visibility.PUBLIC:
             continue
-        value = draft.tensors[str(node.target)].detach().contiguous()
+        value = draft.tensors[str(node.target)].detach().clone(memory_format=torch.contiguous_format)
         key = (
             value.dtype,
             tuple(value.shape),
@@ -42,7 +46,7 @@ def merge_constants(draft: Draft) -> str:
         )
         name = first.setdefault(key, str(node.target))
         count += name != node.target
-        node.target = name
+        node.target, draft.tensors[name] = name, value  # laid out as a file has it
     return f"constants: {len(first)} different ones, {count} repetitions merged"
 
 
@@ -92,17 +96,34 @@ def _simplify(draft: Draft) -> int:
 
 def _trivial(draft: Draft, node: fx.Node) -> fx.Node | None:
     """The node that gives the same values more cheaply, if a constant operand allows one."""
-    if is_op(node, "aten.add.Tensor", "aten.sub.Tensor") and not node.kwargs:
-        return _unit(draft, node, 0.0, commutes=is_op(node, "aten.add.Tensor"))
-    if is_op(node, "aten.mul.Tensor", "aten.div.Tensor"):
-        return _unit(draft, node, 1.0, commutes=is_op(node, "aten.mul.Tensor"))
-    if is_op(node, "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"):
-        return _decided(draft, node)
-    if is_op(node, "aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default"):
-        return _true(draft, node)
-    if is_op(node, "aten.gather.default"):
-        return _uniform(draft, node)
-    return None
+    simplify = _SIMPLER.get(op_name(node.target))
+    return None if simplify is None else simplify(draft, node)
+
+
+def _filled(draft: Draft, node: fx.Node) -> fx.Node | None:
+    """Of the operand only the shape counts: a constant, unless the shape is known when the program runs alone."""
+    fill = _FILLS[op_name(node.target)]
+    value = args_of(node)[-1] if fill is None else fill
+    if draft.places or isinstance(value, fx.Node) or "shape" not in node.meta:
+        return None
+    return draft.constant(torch.full(node.meta["shape"], value, dtype=node.meta["dtype"]))
+
+
+def _finite(draft: Draft, node: fx.Node) -> fx.Node | None:
+    """Secrets are finite numbers, unless minus infinity is put among them: those are left, and have no rule."""
+    if holds_huge(draft, args_of(node)[0]):
+        return None
+    if is_op(node, "aten.nan_to_num.default"):
+        return _broadcast(draft, args_of(node)[0], node)
+    return draft.constant(torch.full(node.meta["shape"], is_op(node, "aten.isfinite.default")))
+
+
+def _added(draft: Draft, node: fx.Node) -> fx.Node | None:
+    return None if node.kwargs else _unit(draft, node, 0.0, commutes=is_op(node, "aten.add.Tensor"))
+
+
+def _multiplied(draft: Draft, node: fx.Node) -> fx.Node | None:
+    return _unit(draft, node, 1.0, commutes=is_op(node, "aten.mul.Tensor"))
 
 
 def _unit(draft: Draft, node: fx.Node, unit: float, *, commutes: bool) -> fx.Node | None:
@@ -115,10 +136,14 @@ def _unit(draft: Draft, node: fx.Node, unit: float, *, commutes: bool) -> fx.Nod
 
 
 def _decided(draft: Draft, node: fx.Node) -> fx.Node | None:
-    condition = constant_of(draft, args_of(node)[0])
+    """where(condition, a, b) and masked_fill(b, condition, a) whose condition is the same everywhere."""
+    condition, first, second = args_of(node)
+    if not is_op(node, *_WHERE):
+        condition, first, second = first, second, condition
+    condition = constant_of(draft, condition)
     if not isinstance(condition, Tensor):
         return None
-    for branch, wanted in ((args_of(node)[1], True), (args_of(node)[2], False)):
+    for branch, wanted in ((first, True), (second, False)):
         if isinstance(branch, fx.Node) and bool((condition == wanted).all()):
             return _broadcast(draft, branch, node)
     return None
@@ -148,3 +173,26 @@ def _broadcast(draft: Draft, kept: fx.Node, node: fx.Node) -> fx.Node | None:
     if shape is None or own is None or node.meta.get("dtype") != kept.meta.get("dtype"):
         return None
     return kept if shape == own else call(draft, "aten.expand.default", kept, list(shape), like=node)
+
+
+_WHERE = ("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
+_FILLS: dict[str, float | None] = {
+    **dict.fromkeys(("aten.zeros_like.default", "aten.new_zeros.default", "aten.zero.default"), 0),
+    **dict.fromkeys(("aten.empty_like.default", "aten.new_empty.default", "aten.new_empty_strided.default"), 0),
+    **dict.fromkeys(("aten.ones_like.default", "aten.new_ones.default"), 1),
+    **dict.fromkeys(("aten.full_like.default", "aten.new_full.default", "aten.fill.Scalar"), None),
+}
+"""What fills the shape; None: the last argument."""
+_SIMPLER: dict[str, Callable[[Draft, fx.Node], fx.Node | None]] = {
+    **dict.fromkeys(_FILLS, _filled),
+    **{
+        f"aten.{name}.default": _finite for name in ("isnan", "isinf", "isposinf", "isneginf", "isfinite", "nan_to_num")
+    },
+    **dict.fromkeys(("aten.add.Tensor", "aten.sub.Tensor"), _added),
+    **dict.fromkeys(("aten.mul.Tensor", "aten.div.Tensor"), _multiplied),
+    **dict.fromkeys((*_WHERE, "aten.masked_fill.Scalar", "aten.masked_fill.Tensor"), _decided),
+    **dict.fromkeys(("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default"), _true),
+    "aten.gather.default": _uniform,
+}
+SIMPLIFIED = tuple(_SIMPLER)
+"""Ops that may go without a rule of their own."""

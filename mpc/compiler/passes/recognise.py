@@ -112,10 +112,6 @@ def _cubic(draft: Draft, node: Any, x: Any) -> bool:
 
 def _rms_norm(draft: Draft, node: fx.Node) -> fx.Node | None:
     """x * rsqrt(mean(x^2, -1) + eps)."""
-    if is_op(node, "aten.rms_norm.default") and len(args_of(node)[1]) == 1:
-        eps = argument(node, 3, "eps")
-        eps = 1.2e-7 if eps is None else eps
-        return call(draft, "hush.rms_norm", args_of(node)[0], argument(node, 2, "weight"), eps, like=node)
     for x, inverse in _orders(node, _MUL):
         shifted = _plus(draft, args_of(inverse)[0]) if is_op(inverse, "aten.rsqrt.default") else None
         if shifted is None or not is_op(shifted[0], "aten.mean.dim"):
@@ -148,11 +144,7 @@ def _unit(draft: Draft, node: fx.Node) -> fx.Node | None:
     """x / max(|x|_2, eps) along one dimension (torch's normalize)."""
     if not is_op(node, _DIV) or not isinstance(args_of(node)[1], fx.Node):
         return None
-    divisor = (
-        args_of(args_of(node)[1])[0]
-        if is_op(args_of(node)[1], "aten.expand.default", "aten.expand_as.default")
-        else args_of(node)[1]
-    )
+    divisor = args_of(args_of(node)[1])[0] if is_op(args_of(node)[1], "aten.expand.default") else args_of(node)[1]
     if not is_op(divisor, "aten.clamp_min.default", "aten.clamp.default"):
         return None
     norm, eps = args_of(divisor)[0], scalar_of(draft, argument(divisor, 1, "min"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx
 
-from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import COMPOSITE, args_of, is_op, op_target
 from hush.mpc.compiler.types import Visibility
+
+if TYPE_CHECKING:  # which decomposes what this does not know
+    from hush.mpc.compiler.capture import Draft
 
 NOTHING = (
     "aten.clone.default",

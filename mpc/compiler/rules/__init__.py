@@ -14,6 +14,8 @@ from hush.mpc.compiler.rules import (
     lookup,
     rectifiers,
     reductions,
+    scatter,
+    sorting,
 )
 from hush.mpc.compiler.rules.table import RULES, Rule, Site, rule_for
 
@@ -31,4 +33,6 @@ __all__ = [
     "rectifiers",
     "reductions",
     "rule_for",
+    "scatter",
+    "sorting",
 ]

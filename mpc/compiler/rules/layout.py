@@ -91,7 +91,7 @@ def _getitem(site: Site, values: Sequence[Any], index: int) -> Any:
     return operator.getitem(values, index)
 
 
-def _alike(site: Site, values: Sequence[Value]) -> list[Shared]:
+def alike(site: Site, values: Sequence[Value]) -> list[Shared]:
     """Operands of a concatenation at one scale, constants and public weights among them."""
     secrets = [v for v in values if isinstance(v, Shared)]
     finest = max(secrets, key=lambda s: s.frac)
@@ -102,12 +102,12 @@ def _alike(site: Site, values: Sequence[Value]) -> list[Shared]:
 
 @rule(*_aten("cat.default"), bound=of_list)
 def _cat(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
-    return concat(_alike(site, values), dim)
+    return concat(alike(site, values), dim)
 
 
 @rule(*_aten("stack.default"), bound=of_list)
 def _stack(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
-    return stack(_alike(site, values), dim)
+    return stack(alike(site, values), dim)
 
 
 @rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"), exact=True, bound=same)

@@ -1,0 +1,147 @@
+"""Writing into a tensor at public places, which is local, and at secret ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.rules.bounds import largest, magnitude
+from hush.mpc.compiler.rules.elementwise import total
+from hush.mpc.compiler.rules.layout import alike
+from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.functions import order
+from hush.mpc.secret import Shared
+from hush.mpc.step import Step
+
+Write = Callable[[Tensor, Tensor], Tensor]
+
+
+def _written(site: Site, x: Value, source: Value, write: Write) -> Shared:
+    """write(x, source) on each part: places are public, and each entry of the result is one entry of either."""
+    into, value = alike(site, [x, source])
+    ring = into.ring
+    parts = (ring.reduce(write(a, b)) for a, b in zip(into.parts, value.parts, strict=True))
+    return replace(into, parts=tuple(parts))
+
+
+@rule("aten.slice_scatter.default", bound=largest(0, 1))
+def _slice(
+    site: Site, x: Value, source: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Shared:
+    return _written(site, x, source, lambda a, b: torch.slice_scatter(a, b, dim, start, end, step))
+
+
+@rule("aten.select_scatter.default", bound=largest(0, 1))
+def _select(site: Site, x: Value, source: Value, dim: int, index: int) -> Shared:
+    return _written(site, x, source, lambda a, b: torch.select_scatter(a, b, dim, index))
+
+
+def _accumulated(node: fx.Node) -> float | None:
+    """Every value might land in one place."""
+    x, values = magnitude(args_of(node)[0]), magnitude(args_of(node)[2])
+    many = args_of(node)[3] if len(args_of(node)) > 3 else False
+    if x is None or values is None or many:
+        return None
+    return max(x, values)
+
+
+@rule("aten.index_put.default", bound=_accumulated)
+def _index_put(site: Site, x: Value, indices: Sequence[Any], values: Value, accumulate: bool = False) -> Shared:
+    if any(isinstance(i, Shared) for i in indices):
+        raise site.unsupported("writing at secret places has a rule as scatter, not as x[index] = y")
+
+    def write(a: Tensor, b: Tensor) -> Tensor:
+        places = [None if i is None else i.to(a.device) for i in indices]
+        return torch.index_put(a, places, b, accumulate)
+
+    return _written(site, x, values, write)
+
+
+def _added(node: fx.Node) -> float | None:
+    """x and as many of the others as there are."""
+    x, source = magnitude(args_of(node)[0]), magnitude(args_of(node)[3])
+    index = args_of(node)[2]
+    count = index.meta["shape"][args_of(node)[1]] if index.meta.get("shape") else 1
+    return None if x is None or source is None else float(x + count * source)
+
+
+@rule("aten.index_add.default")
+def _index_add(site: Site, x: Value, dim: int, index: Value, source: Value, *, alpha: float = 1) -> Shared:
+    if isinstance(index, Shared) or alpha != 1:
+        raise site.unsupported("index_add at secret places or with alpha has no rule; scatter_add has")
+    assert isinstance(index, Tensor)
+    return _written(site, x, source, lambda a, b: a.index_add(dim, index.to(a.device), b))
+
+
+@rule("aten.scatter_add.default", bound=_added)
+def _scatter_add(site: Site, x: Value, dim: int, index: Value, source: Value) -> Any:
+    if not isinstance(index, Shared):
+        return _at(site, x, dim, index, source, lambda a, i, b: a.scatter_add(dim, i, b))
+    return _add_secret(site, x, dim, index, source)
+
+
+@rule("aten.scatter.src", bound=largest(0, 3))
+def _scatter(site: Site, x: Value, dim: int, index: Value, source: Value) -> Any:
+    if not isinstance(index, Shared):
+        return _at(site, x, dim, index, source, lambda a, i, b: a.scatter(dim, i, b))
+    return _put_secret(site, x, dim, index, source)
+
+
+@rule("aten.scatter.value", bound=largest(0, 3))
+def _scatter_value(site: Site, x: Value, dim: int, index: Value, value: float) -> Any:
+    if not isinstance(index, Shared):
+        assert isinstance(index, Tensor)
+        filled = torch.full(tuple(index.shape), value)
+        return _at(site, x, dim, index, filled, lambda a, i, b: a.scatter(dim, i, b))
+    return _put_secret(site, x, dim, index, value)
+
+
+def _at(site: Site, x: Value, dim: int, index: Value, source: Value, write: Callable[..., Tensor]) -> Shared:
+    assert isinstance(index, Tensor)
+    return _written(site, x, source, lambda a, b: write(a, index.to(a.device), b))
+
+
+def _add_secret(site: Site, x: Value, dim: int, index: Shared, source: Value) -> Step[Shared]:
+    """x[.., j, ..] + sum_i [index[.., i, ..] == j] source[.., i, ..]."""
+    hot = yield from _hot(site, x, dim, index)
+    landed = yield from _landed(site, hot, dim, index, source)
+    return total(site, x, landed)
+
+
+def _put_secret(site: Site, x: Value, dim: int, index: Shared, source: Value) -> Step[Shared]:
+    """The same in the place of x, where anything lands. Places must differ, as those of a top k do."""
+    hot = yield from _hot(site, x, dim, index)
+    covered = hot.sum(-2).local(lambda t: t.movedim(-1, dim))
+    landed = yield from _landed(site, hot, dim, index, source)
+    if isinstance(x, Shared):
+        below = yield from site.p.mul(covered, x, frac=x.frac)
+    else:
+        assert x is not None
+        below = site.secret(torch.as_tensor(x).expand(covered.shape), landed)
+        below = yield from site.p.mul(covered, below, frac=below.frac)
+    kept = site.p.sub(site.secret(x, landed).expand(*covered.shape), site.secret(below, landed))
+    return site.p.add(kept, landed)
+
+
+def _hot(site: Site, x: Value, dim: int, index: Shared) -> Step[Shared]:
+    """[.., i, j]: whether place i, moved to the end, is j."""
+    own = torch.as_tensor(x.parts[0] if isinstance(x, Shared) else x)
+    same = (a == b for d, (a, b) in enumerate(zip(own.shape, index.shape, strict=True)) if d != dim % own.ndim)
+    if not all(same):
+        raise site.unsupported("scattering a part of the rows at secret places has no rule")
+    return order.one_hot(site.p, index.local(lambda t: t.movedim(dim, -1)), own.shape[dim])
+
+
+def _landed(site: Site, hot: Shared, dim: int, index: Shared, source: Value) -> Step[Shared]:
+    if isinstance(source, bool | int | float):
+        source = torch.full((1,) * index.ndim, source, dtype=torch.float64 if site.real else torch.int64)
+    like = site.p.constant(torch.zeros(()), frac=site.p.frac if site.real else 0)
+    secret = site.secret(source, like).expand(*index.shape)
+    rows = secret.local(lambda t: t.movedim(dim, -1).unsqueeze(-2))
+    found = yield from site.p.matmul(rows, hot, frac=secret.frac)
+    return found[..., 0, :].local(lambda t: t.movedim(-1, dim))
