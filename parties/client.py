@@ -79,6 +79,12 @@ class Client:
             self._programs[model] = program
             self._drop(model)
 
+    def forget(self, model: str) -> None:
+        """Ask the parties for a model's program again when it is next needed: it may have been deployed anew."""
+        with self._lock:
+            self._programs.pop(model, None)
+            self._drop(model)
+
     def infer(self, model: str, *args: Any, **kwargs: Any) -> Any:
         """The module's output for these arguments; what it cost is in `last_report`. Errors as in `Session.infer`."""
         return self.run(model, args, kwargs).output
@@ -119,13 +125,17 @@ class Client:
         asked = Asked(max_new_tokens, Choice(temperature, top_k), frozenset(stop), fixed_length)
         program = self.program(model)
         opened: list[Session] = []
+        over = threading.Event()
 
         def infer(args: Sequence[Any], watch: Progress | None, request: Request) -> Inference:
             if not opened:
                 opened.append(Session(self._parties, model, program, self._answer))
+            if over.is_set():  # closed by another thread while it was being opened
+                opened[0].close()
             return opened[0].infer(args, None, watch, request)
 
         def close() -> None:
+            over.set()
             for session in opened:
                 session.close()
 

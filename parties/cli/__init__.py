@@ -29,6 +29,8 @@ COMMANDS = {
     "party": "Run one party.",
     "deploy": "Share a model's weights with three running parties.",
     "infer": "Private inference on three running parties.",
+    "chat": "Talk with a model on three running parties.",
+    "proxy": "OpenAI's interface on this machine, private inference behind it.",
     "doctor": "Check the installation, and a configuration with its parties.",
 }
 INTERRUPTED = 130
