@@ -12,8 +12,9 @@ from hush.mpc.compiler.capture import Draft, capture, placeholders_of
 from hush.mpc.compiler.forms import check_forms
 from hush.mpc.compiler.passes.algebra import combine_terms, fold_linears, fold_norms, fold_scales
 from hush.mpc.compiler.passes.attention import defer_scores, join_attention
-from hush.mpc.compiler.passes.calibrate import LOOKUPS, Typing, assign_types, score_bound
+from hush.mpc.compiler.passes.calibrate import Typing, assign_types, score_bound
 from hush.mpc.compiler.passes.canonical import canonical
+from hush.mpc.compiler.passes.lookups import LOOKUPS, choose_lookups
 from hush.mpc.compiler.passes.masks import public_masks, secret_masks
 from hush.mpc.compiler.passes.partition import Split, partition
 from hush.mpc.compiler.passes.public import fold_public, merge_constants
@@ -104,6 +105,7 @@ def _passes(draft: Draft, typing: Typing) -> list[str]:
         join_attention(draft),
         combine_terms(draft),
         merge_constants(draft),
+        choose_lookups(draft, typing.lookup),
         assign_types(draft, typing),
         defer_scores(draft),
     ]

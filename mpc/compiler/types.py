@@ -27,7 +27,7 @@ class Kind(StrEnum):
     REAL = "real"  # fixed point
     INT = "int"  # an integer, no fraction bits
     ONEHOT = "onehot"  # an integer in 0..bound-1 as a row of `bound` bits, a last dimension more than its shape
-    POINT = "point"  # an integer in 0..bound-1 that only looks rows up, known by its keys (`hush.mpc.points`)
+    POINT = "point"  # an integer in 0..bound-1 known by its keys, that tables can be looked up at (`hush.mpc.points`)
     ID = "id"  # an integer in 0..bound-1, shared as it is
     BOOL = "bool"  # an integer 0 or 1
     PLACE = "place"  # a public integer that is known when the program runs: the slot of the token that comes next

@@ -44,7 +44,7 @@ def secret_table(party: Party, points: Points, table: Shared) -> Step[Shared]:
     rows = table.shape[0]
     u, v, lead = _flat(points)
     first, second = table.parts
-    z = torch.empty((u.shape[0], table.shape[1]), dtype=table.ring.dtype)
+    z = torch.empty((u.shape[0], table.shape[1]), dtype=table.ring.dtype, device=first.device)
     for cut in _pieces(u.shape[0], points.classes):
         left = _rows(party, u[cut], points.classes, 0, first[:rows], table.ring)
         z[cut] = left + _rows(party, v[cut], points.classes, 1, second[:rows], table.ring)

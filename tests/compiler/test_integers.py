@@ -65,9 +65,21 @@ def test_one_hot_ids(name: str) -> None:
         assert largest_error(run_fixed(program, (ids,)), plain) <= 1e-4
 
 
+@pytest.mark.parametrize("name", ONE_HOT)
+def test_the_same_by_keys(name: str) -> None:
+    module = Ids(ONE_HOT[name])
+    program = compiled(module, (IDS,), lookup="dpf")
+    assert program.inputs[0].kind is Kind.POINT
+    for ids in (IDS, torch.tensor([[0, 0, 9, 1], [5, 6, 7, 8]])):
+        with torch.no_grad():
+            plain = module(ids)
+        assert largest_error(run_fixed(program, (ids,)), plain) <= 1e-4
+
+
+@pytest.mark.parametrize("lookup", ["onehot", "dpf"])
 @pytest.mark.parametrize("name", ["roberta positions", "clip end"])
-def test_on_shares_at_the_predicted_cost(name: str) -> None:
-    check(Ids(ONE_HOT[name]), (IDS,), bound=1e-4)
+def test_on_shares_at_the_predicted_cost(name: str, lookup: str) -> None:
+    check(Ids(ONE_HOT[name]), (IDS,), bound=1e-4, lookup=lookup)
 
 
 class Values(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hush.mpc.points import Points
 from hush.mpc.ring import RING64, Ring
 from hush.mpc.secret import Shared, SharedBits, join_planes
 from hush.protocols.plain.single import SingleProcess
@@ -46,7 +47,15 @@ class BitString:
     bits: Tensor
 
 
-Argument = Real | Wild | BitString
+@dataclass(frozen=True)
+class Places:
+    """Secret places, known by their keys."""
+
+    ids: Tensor
+    classes: int
+
+
+Argument = Real | Wild | BitString | Places
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,11 @@ class Setting:
         element = (torch.randint(1 << 32, size, generator=self._generator) << 32) | low
         return Wild(self.ring.reduce(element), self.frac)
 
+    def places(self, classes: int, shape: Sequence[int] | None = None) -> Places:
+        """Secret places of a table of so many rows."""
+        size = tuple(self.shape if shape is None else shape)
+        return Places(torch.randint(classes, size, generator=self._generator), classes)
+
     def bits(self, planes: int, shape: Sequence[int] | None = None) -> BitString:
         """Secret bits."""
         size = (planes, *(self.shape if shape is None else shape))
@@ -153,10 +167,14 @@ def _share(trio: Trio, argument: Argument) -> Any:
         return trio.share(argument.value, frac=argument.frac)
     if isinstance(argument, Wild):
         return trio.share_elements(argument.element, frac=argument.frac)
+    if isinstance(argument, Places):
+        return trio.deal_places(argument.ids, argument.classes)
     return trio.share_bits(argument.bits)
 
 
-def _enter(protocol: SingleProcess, argument: Argument) -> Shared | SharedBits:
+def _enter(protocol: SingleProcess, argument: Argument) -> Shared | SharedBits | Points:
+    if isinstance(argument, Places):
+        return Points((argument.ids[..., None],), argument.classes)
     if isinstance(argument, Real):
         return protocol.enter(argument.value, frac=argument.frac)
     if isinstance(argument, Wild):

@@ -12,7 +12,7 @@ from hush.mpc.protocol import ConvShape, Protocol
 from hush.mpc.ring import RING32, RING64
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
-from tests.conformance.harness import NARROW, ONE_ULP, Case, Setting
+from tests.conformance.harness import NARROW, ONE_ULP, Case, Places, Setting
 
 
 @dataclass(frozen=True)
@@ -245,6 +245,31 @@ def _(s: Setting) -> Case:
 @row("truncate", "into a wide ring", (32,))
 def _(s: Setting) -> Case:
     return Case(lambda p, x: p.truncate(x, 4, ring=RING64), [s.real()], ONE_ULP)
+
+
+# ---------------------------------------------------------------------- lookups
+@row("lookup", "in a secret table")
+def _(s: Setting) -> Case:
+    return Case(lambda p, places, table: p.lookup(places, table), [s.places(5), s.wild((5, 3))])
+
+
+@row("lookup", "in a secret table of fewer rows, at a scale of its own")
+def _(s: Setting) -> Case:
+    whole = s.places(9)
+    low = Places(whole.ids.clamp(max=6), 9)
+    return Case(lambda p, places, table: p.lookup(places, table), [low, s.real((7, 2), frac=4)])
+
+
+@row("lookup", "in a public table")
+def _(s: Setting) -> Case:
+    table = s.public((5, 3))
+    return Case(lambda p, places: p.lookup(places, table), [s.places(5)])
+
+
+@row("lookup", "of integers")
+def _(s: Setting) -> Case:
+    table = torch.arange(6).reshape(-1, 1)
+    return Case(lambda p, places: p.lookup(places, table, frac=0), [s.places(6)])
 
 
 # ---------------------------------------------------------------------- bits

@@ -167,21 +167,48 @@ def test_the_compiler_deals_keys_where_they_are_shorter() -> None:
     assert _program("auto", 600)[1].inputs[0].kind is Kind.POINT
 
 
-class Counted(nn.Module):
-    """Also counts how often token 3 comes, which keys cannot tell."""
+class Marked(nn.Module):
+    """Also gives the one-hot rows, which an op would have to make of numbers by equality tests."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(600, 4)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """[T] -> [T, 4] and a number."""
-        return self.table(ids), (ids == 3).sum()
+        """[T] -> [T, 4] and [T, 600]."""
+        return self.table(ids), nn.functional.one_hot(ids, 600)
 
 
-def test_rows_are_dealt_where_more_than_a_lookup_is_asked() -> None:
-    program = compile_module(Counted().eval(), (torch.tensor([1, 3, 3]),), lookup="dpf")
+def test_rows_are_dealt_where_an_op_wants_them() -> None:
+    program = compile_module(Marked().eval(), (torch.tensor([1, 3, 3]),))
     assert program.inputs[0].kind is Kind.ONEHOT
+    assert any("ids as one-hot rows of 600 classes" in line for line in program.passes)
+
+
+@pytest.mark.parametrize("secure", [True, False])
+def test_keys_give_the_number_too_once_for_all_who_ask(secure: bool) -> None:
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(600, 4)
+
+        def forward(self, ids: Tensor) -> tuple[Tensor, ...]:
+            return self.table(ids), ids, ids * 2 + 1, (ids == 3).sum(), (ids == ids.flip(0)), ids.unsqueeze(0)
+
+    module = Counted().eval()
+    program = compile_module(module, (torch.tensor([1, 3, 599]),))
+    assert program.inputs[0].kind is Kind.POINT
+    numbers = [node for node in program.graph.nodes if "number" in node.name]
+    assert len(numbers) == 3, "of the ids, of the flipped ids, of the result that they are rearranged to"
+    ids = torch.tensor([3, 0, 3])
+    with torch.no_grad():
+        plain = module(ids)
+    found, cost = (
+        run_shares(predict(program, ReplicatedCost()), (ids,)) if secure else (run_fixed(program, (ids,)), None)
+    )
+    assert (found[0] - plain[0]).abs().max() < 1e-4
+    assert all(torch.equal(a, b) for a, b in zip(found[1:], plain[1:], strict=True))
+    assert cost is None or cost == program.cost
 
 
 @pytest.mark.parametrize("how", KINDS)

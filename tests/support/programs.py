@@ -18,7 +18,6 @@ from hush.mpc.secret import Shared
 from hush.mpc.session import simulate
 from hush.mpc.step import Step
 from hush.protocols.fixed import Fixed
-from hush.protocols.replicated import lookup
 from hush.protocols.replicated.cost import ReplicatedCost
 
 T = TypeVar("T")
@@ -73,7 +72,7 @@ def _alone(element: Tensor, spec: InputSpec, ring: Ring) -> Shared | Points:
 def among_three(trio: Trio, element: Tensor, spec: InputSpec) -> list[Any]:
     """The three parties' handles of an input."""
     if spec.kind is Kind.POINT:
-        return [Points(keys, int(spec.bound)) for keys in lookup.deal(element, int(spec.bound))]
+        return trio.deal_places(element, int(spec.bound))
     return trio.share_elements(element, frac=spec.frac)
 
 

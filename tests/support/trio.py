@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hush.mpc import fixed_point
 from hush.mpc.cost import Cost, Traffic, total
+from hush.mpc.points import Points
 from hush.mpc.prg import KEY_BYTES, Randomness, Stream
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING64, Ring, backends
@@ -25,6 +26,7 @@ from hush.mpc.ring.kernels import Kernels
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.session import simulate
 from hush.mpc.step import Step, done
+from hush.protocols.replicated import lookup
 from hush.protocols.replicated.cost import ReplicatedCost
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.protocol import Replicated
@@ -82,6 +84,10 @@ class Trio:
         a, b = (self._uniform(packed.shape, RING64) for _ in range(2))
         parts = (a, b, packed ^ a ^ b)
         return [SharedBits((parts[i], parts[(i + 1) % 3]), bits.shape[1:]) for i in range(3)]
+
+    def deal_places(self, places: Tensor, classes: int) -> list[Points]:
+        """Fresh keys of places."""
+        return [Points(keys, classes) for keys in lookup.deal(places, classes)]
 
     def elements(self, secret: Secret) -> Tensor:
         """The ring elements of a secret, after checking that both copies of each component agree."""
@@ -160,7 +166,7 @@ def party_step(trio: Trio, program: Program, index: int, args: Sequence[Any]) ->
 
 def _for_party(arg: Any, index: int) -> Any:
     """A party's handle of a secret; a public argument as it is; lists and tuples of secrets element by element."""
-    if isinstance(arg, list) and len(arg) == 3 and all(isinstance(a, Shared | SharedBits) for a in arg):
+    if isinstance(arg, list) and len(arg) == 3 and all(isinstance(a, Shared | SharedBits | Points) for a in arg):
         return arg[index]
     if isinstance(arg, list | tuple):
         return type(arg)(_for_party(a, index) for a in arg)
@@ -168,7 +174,7 @@ def _for_party(arg: Any, index: int) -> Any:
 
 
 def _meta(arg: Any) -> Any:
-    if isinstance(arg, Shared | SharedBits):
+    if isinstance(arg, Shared | SharedBits | Points):
         return replace(arg, parts=tuple(p.to("meta") for p in arg.parts))
     if isinstance(arg, list | tuple):
         return type(arg)(_meta(a) for a in arg)

@@ -20,19 +20,16 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.interpret import evaluate
-from hush.mpc.compiler.ops import args_of, is_op
+from hush.mpc.compiler.ops import is_op
+from hush.mpc.compiler.passes.lookups import travels, vocabularies
 from hush.mpc.compiler.passes.masks import HUGE
-from hush.mpc.compiler.passes.rewrite import argument, visibilities
+from hush.mpc.compiler.passes.rewrite import visibilities
 from hush.mpc.compiler.rules.bounds import proven_bound
-from hush.mpc.compiler.rules.layout import KEEPS_ROWS
 from hush.mpc.compiler.types import META, VOCABULARY, Kind, Type, Visibility, dtype_name, kind_of
 from hush.mpc.errors import RangeError
 from hush.mpc.ring import Ring
 
 MARGIN = 4.0
-LOOKUPS = ("auto", "onehot", "dpf", "equality")
-MANY = 512
-"""Classes from which keys are dealt by default: 1.0 KB for the three parties and an id there, and 8.2 KB as a row."""
 DIVIDES = tuple(
     f"aten.{op}"
     for op in (
@@ -187,9 +184,8 @@ def _type(draft: Draft, node: fx.Node, shown: Seen, beyond: Beyond, typing: Typi
     kind, who = kind_of(shown.dtype), beyond.who[node]
     if node.op == "placeholder" and str(node.target) in draft.places:
         kind = Kind.PLACE
-    elif who is Visibility.SECRET and (source := _looked_up(node)) is not None:
-        kind = _lookup_kind(source, typing.lookup) if source is node else source.meta[META].kind
-        kind = Kind.INT if kind is Kind.ID and source is not node else kind
+    elif who is Visibility.SECRET and (chosen := travels(node)) is not None:
+        kind = chosen
     elif node.op == "placeholder" and kind is Kind.INT and shown.bits and str(node.target) not in typing.explicit:
         kind = Kind.BOOL
     bound, proven = _bound(draft, node, beyond, kind, shown, typing)
@@ -234,7 +230,7 @@ def _weight_bound(node: fx.Node, shown: Seen) -> tuple[float, bool]:
 
 def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:
     if kind in VOCABULARY or kind is Kind.PLACE:
-        return float(min(_vocabularies(node), default=_UNUSED)), True
+        return float(min(vocabularies(node), default=_UNUSED)), True
     if kind is Kind.BOOL:
         return 1.0, True
     if node.target in typing.explicit:
@@ -255,48 +251,3 @@ def _fits(node: fx.Node, shown: Seen, typing: Typing) -> None:
             f"{node.name} ({node.target}) takes values up to {shown.most:g}, and fixed point with {typing.frac} "
             f"fraction bits holds {top:g} at most: scale the model's activations down"
         )
-
-
-def _vocabularies(node: fx.Node) -> list[int]:
-    """Rows of the tables that a secret integer looks up, directly or rearranged."""
-    found: list[int] = []
-    for user in node.users:
-        if is_op(user, "aten.embedding.default") and args_of(user)[1] is node:
-            table = args_of(user)[0]
-            assert isinstance(table, fx.Node)
-            found.append(int(table.meta["shape"][0]))
-        elif is_op(user, *KEEPS_ROWS) and args_of(user)[0] is node:
-            found += _vocabularies(user)
-    return found
-
-
-def _looked_up(node: fx.Node) -> fx.Node | None:
-    """The secret integer argument that a node is, or rearranges, if it looks something up."""
-    while is_op(node, *KEEPS_ROWS):
-        source = argument(node, 0, "self")
-        if not isinstance(source, fx.Node):
-            return None
-        node = source
-    return node if node.op == "placeholder" and _vocabularies(node) else None
-
-
-def _lookup_kind(node: fx.Node, lookup: str) -> Kind:
-    """How an argument that looks something up travels: as `lookup` says, by keys only if nothing else is asked of it.
-
-    "auto": keys from `MANY` classes on, where they are shorter than one-hot rows by far; one-hot rows below.
-    """
-    if lookup == "equality":
-        return Kind.ID
-    if lookup == "onehot" or not _only_looks_up(node):
-        return Kind.ONEHOT
-    return Kind.POINT if lookup == "dpf" or min(_vocabularies(node)) >= MANY else Kind.ONEHOT
-
-
-def _only_looks_up(node: fx.Node) -> bool:
-    """Whether rearrangements and embeddings are all that reads an argument."""
-    for user in node.users:
-        looks = is_op(user, "aten.embedding.default") and args_of(user)[1] is node and args_of(user)[0] is not node
-        moves = is_op(user, *KEEPS_ROWS) and args_of(user)[0] is node and _only_looks_up(user)
-        if not looks and not moves:
-            return False
-    return True

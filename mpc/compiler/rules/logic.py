@@ -13,11 +13,12 @@ from hush.mpc.compiler.rules.bounds import largest, one
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
+from hush.mpc.points import Points
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 _KINDS = ("Scalar", "Tensor")
-_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+COMPARISONS = tuple(f"aten.{op}.{kind}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for kind in _KINDS)
 
 
 def _is_onehot(site: Site, index: int) -> bool:
@@ -25,9 +26,12 @@ def _is_onehot(site: Site, index: int) -> bool:
     return hasattr(operand, "meta") and type_of(operand).kind is Kind.ONEHOT
 
 
-@rule(*(f"aten.{op}.{kind}" for op in _COMPARISONS for kind in _KINDS), onehot=True, bound=one)
-def _compare(site: Site, a: Value, b: Value) -> Any:
-    """One comparison, exact. Of a one-hot integer with a number: a table look-up, local."""
+@rule(*COMPARISONS, onehot=True, bound=one)
+def _compare(site: Site, a: Value | Points, b: Value) -> Any:
+    """One comparison, exact. With a number a table look-up: of a one-hot integer local, of keys one round."""
+    if isinstance(b, int | float) and isinstance(a, Points):
+        return _look_up_points(site, a, b)
+    assert not isinstance(a, Points)
     if _is_onehot(site, 0) and isinstance(b, int | float):
         return _look_up(site, a, b)
     return _difference(site, a, b)
@@ -35,8 +39,18 @@ def _compare(site: Site, a: Value, b: Value) -> Any:
 
 def _look_up(site: Site, rows: Value, number: float) -> Shared:
     assert isinstance(rows, Shared)
-    table = op_target(op_name(site.node.target))(torch.arange(rows.shape[-1]), number)
-    return site.p.matmul_int(rows, table.long().reshape(-1, 1).to(rows.parts[0].device))[..., 0]
+    return site.p.matmul_int(rows, _answers(site, rows.shape[-1], number).to(rows.parts[0].device))[..., 0]
+
+
+def _look_up_points(site: Site, places: Points, number: float) -> Step[Shared]:
+    found = yield from site.p.lookup(places, _answers(site, places.classes, number), frac=0)
+    return found[..., 0]
+
+
+def _answers(site: Site, classes: int, number: float) -> Tensor:
+    """[classes, 1]: what the comparison of each integer with the number gives."""
+    answers: Tensor = op_target(op_name(site.node.target))(torch.arange(classes), number)
+    return answers.long().reshape(-1, 1)
 
 
 def _integer(site: Site, index: int, value: Value) -> Value:

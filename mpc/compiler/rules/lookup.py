@@ -39,6 +39,13 @@ def _embedding(site: Site, table: Shared | Tensor, ids: Any, *_: Any) -> Any:
     return embedding.embedding_of_ids(site.p, ids, table, frac=site.p.frac)
 
 
+@rule("hush.number", onehot=True, bound=same)
+def _number(site: Site, ids: Points) -> Step[Shared]:
+    """The row of a public table that holds its own place: one round."""
+    found = yield from site.p.lookup(ids, torch.arange(ids.classes).reshape(-1, 1), frac=0)
+    return found[..., 0]
+
+
 def _rows(table: Shared | Tensor, ids: Tensor) -> Shared | Tensor:
     if isinstance(table, Shared):
         return table.local(lambda t: t[ids.to(t.device)])
