@@ -43,7 +43,7 @@ def attend(
     softmax comes first. Masks and outside as `softmax`; error: that of `softmax` times the |values| it falls on, and 2
     units.
     Chunks of queries with at most `chunks.MOST` scores run one after the other, and each takes the rounds again: 12
-    heads of 418 queries and keys, or of 570 under a causal mask, fit one. Keys that a public mask takes from all
+    heads of 418 queries and keys, or of 557 under a causal mask, fit one. Keys that a public mask takes from all
     queries of a chunk are not multiplied, nor, where that saves enough (`tiles.WORTH`), those it takes from some.
     """
     work = scores if isinstance(scores, Scores) else Given(scores)

@@ -181,3 +181,13 @@ def test_large_rows_and_activations_run_in_pieces(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(chunks, "MOST", 60)
     pieces = check(Large(), args, bound=2e-3)
     assert _cost(pieces).rounds > 2 * _cost(whole).rounds
+
+
+@pytest.mark.parametrize("weights", ["secret", "public"])
+def test_products_of_many_outputs_run_in_pieces(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the logits of every position do; 800 outputs here, at most 200 of them at a time."""
+    module, args = nn.Linear(8, 40), (_randn(5, 4, 8),)
+    whole = check(module, args, bound=1e-4, weights=weights)
+    monkeypatch.setattr(chunks, "MOST", 100)
+    pieces = check(module, args, bound=1e-4, weights=weights)
+    assert _cost(pieces).rounds == 4 * _cost(whole).rounds

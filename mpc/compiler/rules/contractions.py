@@ -11,9 +11,12 @@ from torch import Tensor
 
 from hush.mpc.compiler.rules.elementwise import times, total
 from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.functions.chunks import in_pieces
 from hush.mpc.protocol import ConvShape
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
+
+_LIGHT = 2  # an output of a product takes less than half of the memory of what chunks are made for
 
 
 @rule("hush.affine", exact=True)
@@ -42,10 +45,11 @@ def product(site: Site, x: Value, y: Value, halvings: int = 0) -> Step[Shared]:
 
 
 def _two_dimensional(site: Site, x: Value, y: Value, halvings: int) -> Step[Shared]:
-    if isinstance(x, Shared) and x.ndim > 2 and _dimensions(y) == 2:  # one large product instead of a batch
-        lead = x.shape[:-1]
-        flat = yield from _product(site, x.reshape(-1, x.shape[-1]), y, halvings)
-        return flat.reshape(*lead, flat.shape[-1])
+    if isinstance(x, Shared) and _dimensions(y) == 2:  # one large product instead of a batch
+        lead, columns = x.shape[:-1], _shape(y)[-1]
+        rows = x.reshape(-1, x.shape[-1])
+        flat = yield from in_pieces(lambda r: _product(site, r, y, halvings), rows, whole=1, each=columns // _LIGHT)
+        return flat.reshape(*lead, columns)
     return (yield from _product(site, x, y, halvings))
 
 
@@ -74,8 +78,12 @@ def _product(site: Site, x: Value, y: Value, halvings: int) -> Step[Shared]:
 
 
 def _dimensions(value: Value) -> int:
+    return len(_shape(value))
+
+
+def _shape(value: Value) -> torch.Size:
     assert isinstance(value, Shared | Tensor)
-    return value.ndim
+    return value.shape
 
 
 def _reshape(value: Value, *shape: int) -> Shared | Tensor:
