@@ -44,23 +44,6 @@ class MiniLM(nn.Module):
         return F.normalize(mean, dim=-1)
 
 
-class ById(nn.Module):
-    """MiniLM whose ids are shared as numbers and compared with the whole vocabulary, as PUMA does (section 4.4).
-
-    The compiler has clients send ids that only look rows up as one-hot rows. What has been through arithmetic is no
-    longer an argument, so it is looked up by equality: the negations are there for that, and cost nothing.
-    """
-
-    def __init__(self, model: MiniLM) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """As `MiniLM.forward`."""
-        found: Tensor = self.model(input_ids.neg().neg(), attention_mask)
-        return found
-
-
 def load(checkpoint: Checkpoint) -> MiniLM:
     """The published weights, checked name by name."""
     checkpoint.expect("bert", FAMILIES)

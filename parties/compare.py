@@ -57,6 +57,7 @@ def compare(
     link: str = "memory",
     protocol: str = "replicated",
     device: str = "cpu",
+    lookup: str = "auto",
 ) -> Comparison:
     """Run a module in plaintext and, with local parties, on shares. Errors are over all float outputs.
 
@@ -66,7 +67,9 @@ def compare(
     if protocol != "replicated":
         raise UserError(f"protocol={protocol!r} is not there: say 'replicated'")
     backend = None if device == "cpu" else device
-    program = compile_module(module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges)
+    program = compile_module(
+        module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges, lookup=lookup
+    )
     forecast = predicted(program)
     plain, plain_seconds = _plain(module, args, kwargs or {})
     if link == "memory":

@@ -12,8 +12,10 @@ from rich.table import Table
 from hush.mpc.errors import UserError
 from hush.parties.cli import console, generating, measure, trace
 from hush.parties.cli.console import Stage
-from hush.parties.cli.options import Approx, Batch, Checkpoint, Json, Link, Net, Seq, Size, Weights
+from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Json, Link, Lookup, Net, Seq, Size, Weights
 from hush.parties.cli.sources import Source, resolve
+
+Choices = tuple[Link, Net, Weights, Approx, Embedding]
 
 
 class Protocol(StrEnum):
@@ -42,6 +44,7 @@ def command(
     net: Annotated[Net, typer.Option(help="A modelled network between the parties.")] = Net.none,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
+    embedding: Lookup = Embedding.auto,
     protocol: Annotated[Protocol, typer.Option(help="Whose protocol.")] = Protocol.replicated,
     device: Annotated[Device, typer.Option(help="Where the parties compute.")] = Device.cpu,
     repeat: Annotated[int, typer.Option(min=1, help="Runs after the warm-up; seconds are their median.")] = 1,
@@ -56,13 +59,15 @@ def command(
         for model in models:
             stage(f"{model}: loading")
             source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
-            options = (link, net, weights, approx)
+            options = (link, net, weights, approx, embedding)
             done: measure.Measured | generating.Generated
             if new is None:
                 done = _bench(source, options, repeat, stage)
             else:
                 done = _generate(source, options, new, repeat, stage)
             choices = {"link": link, "net": net, "weights": weights, "approx": approx}
+            if embedding is not Embedding.auto:
+                choices["embedding"] = embedding
             rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
             if profile:
                 path = trace.write(source, done if isinstance(done, measure.Measured) else done.prompt)
@@ -81,22 +86,20 @@ def _refuse(protocol: Protocol, device: Device) -> None:
         raise UserError(f"--device {device} is not available in this version: use cpu")
 
 
-def _bench(source: Source, choices: tuple[Link, Net, Weights, Approx], repeat: int, stage: Stage) -> measure.Measured:
-    link, net, weights, approx = choices
+def _bench(source: Source, choices: Choices, repeat: int, stage: Stage) -> measure.Measured:
+    link, net, *modes = choices
     stage(f"{source.name}: compiling")
-    program = source.compile(weights, approx)
+    program = source.compile(*modes)
     with measure.local(program, link, net, stage) as infer:
         report = stage(f"{source.name}: running")
         return measure.measure(source.module, source.call, program, infer, repeat, report)
 
 
-def _generate(
-    source: Source, choices: tuple[Link, Net, Weights, Approx], new: int, repeat: int, stage: Stage
-) -> generating.Generated:
+def _generate(source: Source, choices: Choices, new: int, repeat: int, stage: Stage) -> generating.Generated:
     """The prompt and `new` tokens; the figures of a row are the prompt's, up to the first token."""
-    link, net, weights, approx = choices
+    link, net, *modes = choices
     stage(f"{source.name}: compiling")
-    program = source.compile_generator(weights, approx, reveals="logits")
+    program = source.compile_generator(*modes, reveals="logits")
     generating.check_room(source.name, program, new)
     assert source.generator is not None
     with measure.local(program, link, net, stage) as infer:
@@ -144,8 +147,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 def _setting(row: dict[str, Any]) -> str:
     """What was run: the model, and whatever is not the default."""
     shape = None if row["seq"] is None else f"{row['batch']}x{row['seq']}"
-    usual = {"link": "grpc", "net": "none", "weights": "secret", "approx": "default"}
-    choices = [f"{name} {row[name]}" for name, default in usual.items() if row[name] != default]
+    usual = {"link": "grpc", "net": "none", "weights": "secret", "approx": "default", "embedding": "auto"}
+    choices = [f"{name} {row[name]}" for name, default in usual.items() if row.get(name, default) != default]
     return ", ".join(part for part in (row["model"], row["size"], shape, *choices) if part)
 
 

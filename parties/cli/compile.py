@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hush.parties.cli import console
-from hush.parties.cli.options import Approx, Batch, Checkpoint, Seq, Size, Weights
+from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Lookup, Seq, Size, Weights
 from hush.parties.cli.sources import resolve
 
 
@@ -22,6 +22,7 @@ def command(
     batch: Batch = 1,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
+    embedding: Lookup = Embedding.auto,
     checkpoint: Checkpoint = None,
 ) -> None:
     """Compile a model to a program file, without its weights, and show what it will cost.
@@ -33,7 +34,7 @@ def command(
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
         stage("compiling it")
-        program = source.compile(weights, approx)
+        program = source.compile(weights, approx, embedding)
     path = output or Path(f"{source.short}.hush")
     program.save(path)
     out = console.out()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any
 
 import torch
@@ -21,6 +20,7 @@ from hush.mpc.errors import UserError
 from hush.parties.cli import console, measure
 from hush.parties.cli.console import Stage
 from hush.parties.cli.network import layer_table
+from hush.parties.cli.options import Embedding, Lookup
 from hush.parties.cost import predicted
 from hush.parties.report import RunReport
 
@@ -40,13 +40,6 @@ SENTENCES = (
 )
 QUERY = "Is my doctor allowed to tell others about my illness?"
 STAGES = 4 + measure.LOCAL_STAGES
-
-
-class Embedding(StrEnum):
-    """How token ids reach the embedding table."""
-
-    onehot = "onehot"  # one-hot rows made by the client
-    equality = "equality"  # shared ids, compared with the whole vocabulary (PUMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +71,7 @@ def command(
     checkpoint: Annotated[
         str | None, typer.Option(help="Another copy of the model: a folder, or a hub id.", show_default=False)
     ] = None,
-    embedding: Annotated[Embedding, typer.Option(help="How secret token ids are looked up.")] = Embedding.onehot,
+    embedding: Lookup = Embedding.auto,
 ) -> None:
     """Private semantic search on this machine: three local parties, a real model, plaintext beside it.
 
@@ -123,11 +116,10 @@ def search(query: str, checkpoint: str | None, embedding: Embedding, stage: Stag
     return Found(query, secure, plain[0], _scores(corpus, secure), _scores(corpus, plain[0]), program, done.report)
 
 
-def compiled(model: minilm.MiniLM, length: int, embedding: Embedding = Embedding.onehot) -> Program:
+def compiled(model: minilm.MiniLM, length: int, embedding: Embedding = Embedding.auto) -> Program:
     """The program for one padded length. Ranges come from public sentences, never from a query."""
     *others, filled = minilm.calibration("paper", length, 1)
-    module = model if embedding is Embedding.onehot else minilm.ById(model)
-    return api.compile(module, filled, ranges=others)
+    return api.compile(model, filled, ranges=others, lookup=str(embedding))
 
 
 def sentences(model: minilm.MiniLM, files: Checkpoint) -> Tensor:

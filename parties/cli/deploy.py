@@ -9,7 +9,7 @@ import typer
 
 from hush.parties import client
 from hush.parties.cli import console, measure
-from hush.parties.cli.options import Approx, Checkpoint, Seq, Size, Weights
+from hush.parties.cli.options import Approx, Checkpoint, Embedding, Lookup, Seq, Size, Weights
 from hush.parties.cli.sources import resolve
 
 
@@ -21,6 +21,7 @@ def command(
     seq: Seq = None,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
+    embedding: Lookup = Embedding.auto,
     checkpoint: Checkpoint = None,
 ) -> None:
     """Compile a model and share its weights with three running parties; an older one of its name is replaced."""
@@ -28,7 +29,7 @@ def command(
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, checkpoint=checkpoint, masked=True)
         stage("compiling it")
-        program = source.compile(weights, approx)
+        program = source.compile(weights, approx, embedding)
         report = stage("sharing the weights")
         called = name or source.short
         digest = client.deploy(program, config, called, progress=measure.sent_megabytes(program, report))

@@ -38,6 +38,15 @@ class Approx(StrEnum):
     puma = "puma"
 
 
+class Embedding(StrEnum):
+    """How secret token ids reach the tables they look up: `lookup` of `hush.compile`."""
+
+    auto = "auto"
+    onehot = "onehot"  # one-hot rows made by the client
+    dpf = "dpf"  # keys of distributed point functions
+    equality = "equality"  # shared ids, compared with the whole vocabulary (PUMA)
+
+
 class SizeName(StrEnum):
     """A configuration of a network."""
 
@@ -52,6 +61,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Inputs at once.")]
 Checkpoint = Annotated[
     str | None, typer.Option(help="Weights from elsewhere: a folder, or a hub id.", show_default=False)
 ]
+Lookup = Annotated[Embedding, typer.Option("--embedding", help="How secret token ids are looked up.")]
 Text = Annotated[str | None, typer.Option(help="A text, tokenised here.", show_default=False)]
 Input = Annotated[
     Path | None,

@@ -10,7 +10,20 @@ from torch import Tensor
 
 from hush.parties.cli import console, generating, measure
 from hush.parties.cli.network import layer_table
-from hush.parties.cli.options import Approx, Checkpoint, Input, Json, Link, Net, Seq, Size, Text, Weights
+from hush.parties.cli.options import (
+    Approx,
+    Checkpoint,
+    Embedding,
+    Input,
+    Json,
+    Link,
+    Lookup,
+    Net,
+    Seq,
+    Size,
+    Text,
+    Weights,
+)
 from hush.parties.cli.sources import Source, resolve
 from hush.parties.compare import tensors
 
@@ -28,6 +41,7 @@ def command(
     net: Annotated[Net, typer.Option(help="A modelled network between the parties.")] = Net.none,
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
+    embedding: Lookup = Embedding.auto,
     checkpoint: Checkpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -37,9 +51,9 @@ def command(
         source = resolve(model, size=size, seq=seq, text=text, file=file, checkpoint=checkpoint)
         stage("compiling it")
         if new is not None:
-            made = _generate(source, (link, net, weights, approx), new, stage)
+            made = _generate(source, (link, net, weights, approx, embedding), new, stage)
         else:
-            program = source.compile(weights, approx)
+            program = source.compile(weights, approx, embedding)
             with measure.local(program, link, net, stage) as infer:
                 report = stage("running it")
                 done = measure.measure(source.module, source.call, program, infer, 1, report)
@@ -52,10 +66,10 @@ def command(
 
 
 def _generate(
-    source: Source, choices: tuple[Link, Net, Weights, Approx], new: int, stage: console.Stage
+    source: Source, choices: tuple[Link, Net, Weights, Approx, Embedding], new: int, stage: console.Stage
 ) -> generating.Generated:
-    link, net, weights, approx = choices
-    program = source.compile_generator(weights, approx, reveals="logits")
+    link, net, *modes = choices
+    program = source.compile_generator(*modes, reveals="logits")
     generating.check_room(source.name, program, new)
     assert source.generator is not None
     with measure.local(program, link, net, stage) as infer:

@@ -47,14 +47,25 @@ class Source:
         """The name without the folders that it may be in."""
         return Path(self.name.removeprefix(HF)).name
 
-    def compile(self, weights: str = "secret", approx: str = "default") -> Program:
+    def compile(self, weights: str = "secret", approx: str = "default", lookup: str = "auto") -> Program:
         """The program, with its predicted cost."""
         return api.compile(
-            self.module, self.example, weights=str(weights), approx=str(approx), ranges=self.calls or None
+            self.module,
+            self.example,
+            weights=str(weights),
+            approx=str(approx),
+            ranges=self.calls or None,
+            lookup=str(lookup),
         )
 
     def compile_generator(
-        self, weights: str = "secret", approx: str = "default", *, padded: bool = False, reveals: str = "token"
+        self,
+        weights: str = "secret",
+        approx: str = "default",
+        lookup: str = "auto",
+        *,
+        padded: bool = False,
+        reveals: str = "token",
     ) -> Program:
         """The program that generates, for prompts as long as the example; with `padded`, for shorter ones too."""
         if self.generator is None or self.context is None:
@@ -67,6 +78,7 @@ class Source:
             reveals=reveals,
             weights=str(weights),
             approx=str(approx),
+            lookup=str(lookup),
         )
 
 

@@ -78,6 +78,35 @@ def test_bench_over_grpc_and_a_modelled_network(capfd: pytest.CaptureFixture[str
     assert table.count("net, ") == 2
 
 
+WORDS = """
+import torch
+
+def build():
+    return torch.nn.Embedding(600, 3), (torch.arange(0, 600, 120),)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "client_bytes"),
+    [
+        ("auto", 5 * 6 * 185),
+        ("dpf", 5 * 6 * 185),
+        ("onehot", 5 * 2 * 600 * 8 + 4 * 32),
+        ("equality", 5 * 2 * 8 + 4 * 32),
+    ],
+)
+def test_ways_to_look_token_ids_up(
+    way: str, client_bytes: int, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "words.py").write_text(WORDS)
+    (row,) = json.loads(run(capfd, "bench", "words.py", "--link", "memory", "--embedding", way, "--json")[0])
+    assert row.get("embedding", "auto") == way
+    assert row["max_abs_err"] < 1e-4
+    assert row["predicted"] == {key: row[key] for key in ("rounds", "bytes_sent", "messages")}
+    assert row["client_bytes"] == client_bytes + 3 * 2 * 5 * 3 * 8  # and the rows, shared, to the client
+    assert run(capfd, "compile", "words.py", "--embedding", way)[0].count("input as ") == 1
+
+
 def check_trace(path: Path, row: dict[str, Any]) -> None:
     events = json.loads(path.read_text())["traceEvents"]
     assert all({"name", "ph", "ts", "dur", "pid", "tid"} <= set(e) for e in events)

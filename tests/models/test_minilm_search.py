@@ -12,6 +12,7 @@ from hush.models import minilm
 from hush.models.checkpoint import find_checkpoint
 from hush.models.text import bucket, tokenise
 from hush.parties.cli import demo
+from hush.parties.cli.options import Embedding
 from hush.parties.threads import ThreadTrio
 
 # Plaintext scores of neighbours in each ranking differ by more than 4e-4: a tie can go either way on shares.
@@ -69,17 +70,20 @@ def test_twenty_sentences_in_one_batch(model: minilm.MiniLM, corpus: Tensor) -> 
     assert done.report.cost == program.cost
 
 
-def test_ids_looked_up_by_equality(model: minilm.MiniLM, corpus: Tensor) -> None:
-    """The other embedding protocol: the client sends ids, not one-hot rows, and gets the same answer."""
+@pytest.mark.parametrize(
+    ("way", "kind", "kilobytes"), [("auto", "point", 50), ("onehot", "onehot", 8000), ("equality", "id", 20)]
+)
+def test_every_way_to_look_ids_up(way: str, kind: str, kilobytes: int, model: minilm.MiniLM, corpus: Tensor) -> None:
+    """The client sends keys, one-hot rows or the ids themselves, and gets the same answer."""
     call = minilm.from_text(VARIED[0])
-    program = demo.compiled(model, 16, demo.Embedding.equality)
-    assert program.inputs[0].kind == "int"
+    program = demo.compiled(model, 16, Embedding(way))
+    assert program.inputs[0].kind == kind
     with torch.inference_mode():
         plain = model(*call)
     with ThreadTrio(program) as trio:
         done = trio.infer(call)
     check(corpus, plain, done.output)
-    assert done.report.client_bytes < 20_000
+    assert done.report.client_bytes < 1000 * kilobytes
     assert done.report.cost == program.cost
 
 
