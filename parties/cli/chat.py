@@ -55,7 +55,7 @@ def checked(facts: Facts, model: str) -> Facts:
     if facts.context is None:
         raise UserError(f"{model} does not generate")
     if not facts.padded:
-        raise UserError(f"{model} was deployed for prompts of exactly {facts.room} tokens: deploy it with padding")
+        raise UserError(f"{model} was deployed for prompts of exactly {facts.room} tokens, without padding")
     return facts
 
 
@@ -114,7 +114,7 @@ class Chat:
         stream = self._backend.generate(
             self._model,
             ids,
-            max_new_tokens=min(style.new, self._facts.longest_answer),
+            max_new_tokens=min(style.new, self._facts.longest_answer(len(ids))),
             temperature=style.temperature,
             top_k=style.top_k,
             stop=self._language.stop_ids,
@@ -136,13 +136,17 @@ class Chat:
             self.turns.append({"role": "assistant", "content": reader.text})
 
     def _prompt(self, message: dict[str, str]) -> tuple[list[dict[str, str]], list[int]]:
-        """The conversation with one more message, without as many of the oldest turns as it takes; and its ids."""
-        kept = [*self.turns, message]
-        while len(ids := self._language.conversation([*self._first, *kept])) > self._facts.room:
+        """The conversation with one more message, and its ids; without as many of the oldest turns as it takes for the
+        prompt to fit and for the answer to have its length."""
+        kept, facts = [*self.turns, message], self._facts
+        wanted = min(self._style.new, facts.longest_answer(1))
+        while True:
+            ids = self._language.conversation([*self._first, *kept])
+            if len(ids) <= facts.room and (len(kept) == 1 or facts.longest_answer(len(ids)) >= wanted):
+                return kept, ids
             if len(kept) == 1:
-                raise ShapeError(f"that is {len(ids)} tokens, and the model was deployed for {self._facts.room}")
+                raise ShapeError(f"that is {len(ids)} tokens, and the model was deployed for {facts.room}")
             kept = kept[2:]
-        return kept, ids
 
 
 class Loop:

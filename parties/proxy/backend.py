@@ -19,17 +19,26 @@ from hush.parties.generation import Generation
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is public of a deployed model. `room`: tokens that it was compiled for; `padded`: whether fewer will do.
-    `context`: positions of prompt and answer, None for a model that does not generate."""
+    """What is public of a deployed model. `rooms`: lengths that it was compiled for, in order; `padded`: whether texts
+    between them will do. `context`: positions of prompt and answer, None for a model that does not generate."""
 
-    room: int
+    rooms: tuple[int, ...]
     padded: bool
     context: int | None = None
 
     @property
-    def longest_answer(self) -> int:
-        """New tokens that fit after a prompt: the last one takes no position."""
-        return 0 if self.context is None else self.context - self.room + 1
+    def room(self) -> int:
+        """The longest text."""
+        return self.rooms[-1]
+
+    def takes(self, length: int) -> bool:
+        """Whether a text of so many tokens can be asked."""
+        return 0 < length <= self.room if self.padded else length in self.rooms
+
+    def longest_answer(self, length: int) -> int:
+        """New tokens that fit after a prompt of so many, as it is padded: the last one takes no position."""
+        padded = next((room for room in self.rooms if length <= room), self.room)
+        return 0 if self.context is None else self.context - padded + 1
 
 
 class Tokens(Iterator[int], Protocol):
@@ -134,14 +143,16 @@ def facts(program: Program) -> Facts:
     if not dealt or dealt[0].kind is Kind.REAL or len(dealt[0].shape) != 2 or dealt[0].shape[0] != 1:
         raise UserError("this model was not deployed for single texts: the proxy needs token ids of shape [1, length]")
     context = None if program.generation is None else program.generation.context
-    return Facts(dealt[0].shape[1], any(_is_mask(spec) for spec in dealt[1:]), context)
+    rooms = tuple(first.inputs[0].shape[-1] for first in program.firsts)
+    return Facts(rooms, any(_is_mask(spec) for spec in dealt[1:]), context)
 
 
 def encoder_call(program: Program, ids: Sequence[int], pad: int) -> dict[str, Tensor]:
     """A text's arguments, padded on the right where there is a mask. ShapeError if it does not fit."""
-    room, padded = facts(program).room, facts(program).padded
-    if len(ids) > room or (len(ids) < room and not padded):
-        exactly = "" if padded else "exactly "
+    known = facts(program)
+    room = known.room
+    if not known.takes(len(ids)):
+        exactly = "" if known.padded else "exactly "
         raise ShapeError(f"the text has {len(ids)} tokens, and the model was deployed for {exactly}{room}")
     first, *rest = (spec for spec in program.inputs if spec.dealt)
     call = {str(first.path[0]): torch.tensor([[*ids, *[pad] * (room - len(ids))]])}

@@ -71,9 +71,10 @@ class Endpoints:
         request = parse(Completion, body)
         facts, language = await self._known(request.model)
         prompts = [_prompt(text, language, echo=bool(request.echo)) for text in request.texts]
-        new = request.max_tokens or min(SHORT, facts.longest_answer)
-        _check_prompts(facts, prompts, new, "prompt")
-        asks = [self._ask(request, prompt, new, request.stop) for prompt in prompts]
+        asks = []
+        for prompt in prompts:
+            new = _answer_length(facts, len(prompt.ids), request.max_tokens, SHORT, "prompt")
+            asks.append(self._ask(request, prompt, new, request.stop))
         return await self._generate(request, Completions(request.model), language, prompts, asks)
 
     async def chat(self, body: bytes, model: str) -> Response:
@@ -81,10 +82,8 @@ class Endpoints:
         request = parse(ChatCompletion, body)
         facts, language = await self._known(request.model)
         ids = await run_sync(language.conversation, [m.plain() for m in request.messages])
-        asked = request.max_completion_tokens or request.max_tokens
-        new = asked or min(self._policy.new, facts.longest_answer)
-        prompt = Prompt(ids)
-        _check_prompts(facts, [prompt], new, "messages")
+        prompt, asked = Prompt(ids), request.max_completion_tokens or request.max_tokens
+        new = _answer_length(facts, len(ids), asked, self._policy.new, "messages")
         ask = self._ask(request, prompt, new, [*request.stop, *language.turns], strip=True)
         return await self._generate(request, Chats(request.model), language, [prompt], [ask])
 
@@ -156,7 +155,8 @@ class Endpoints:
         if facts.context is not None:
             raise invalid(f"{request.model} generates: ask it at /v1/completions", "model")
         texts = [_prompt(text, language).ids for text in request.texts]
-        _check_texts(facts, texts)
+        for ids in texts:
+            _check_length(facts, len(ids), "input")
         vectors = []
         for ids in texts:
             async with self._queue(request.model):
@@ -174,20 +174,16 @@ def _prompt(text: Text, language: Language, *, echo: bool = False) -> Prompt:
     return Prompt(text, language.decode(text) if echo else "")
 
 
-def _check_prompts(facts: Facts, prompts: Sequence[Prompt], new: int, param: str) -> None:
-    """Refusal of what the model was not deployed for, before anything is asked of the parties."""
+def _answer_length(facts: Facts, length: int, asked: int | None, default: int, param: str) -> int:
+    """New tokens after a prompt of so many. Refusal of what the model was not deployed for, before it is asked."""
     if facts.context is None:
         raise invalid("this model does not generate: ask it at /v1/embeddings", "model")
-    for prompt in prompts:
-        _check_length(facts, len(prompt.ids), param)
-    if new > facts.longest_answer:
-        text = f"{facts.room} positions of prompt and {new} new tokens exceed this model's context of {facts.context}"
-        raise too_long(f"{text}: ask for at most {facts.longest_answer}", "max_tokens")
-
-
-def _check_texts(facts: Facts, texts: Sequence[Sequence[int]]) -> None:
-    for ids in texts:
-        _check_length(facts, len(ids), "input")
+    _check_length(facts, length, param)
+    longest = facts.longest_answer(length)
+    if asked is not None and asked > longest:
+        text = f"{asked} new tokens after this prompt, as it is padded, exceed this model's context of {facts.context}"
+        raise too_long(f"{text}: ask for at most {longest}", "max_tokens")
+    return min(default, longest) if asked is None else asked
 
 
 def _check_length(facts: Facts, length: int, param: str) -> None:
@@ -196,6 +192,6 @@ def _check_length(facts: Facts, length: int, param: str) -> None:
     if length > facts.room:
         text = f"{param} has {length} tokens, and this model was deployed for {facts.room}: shorten it"
         raise too_long(text, param)
-    if length != facts.room and not facts.padded:
-        text = f"{param} has {length} tokens, and this model was deployed for exactly {facts.room}, without padding"
-        raise invalid(text, param)
+    if not facts.takes(length):
+        exact = " or ".join(map(str, facts.rooms))
+        raise invalid(f"{param} has {length} tokens, and this model was deployed for exactly {exact}", param)

@@ -98,11 +98,21 @@ class FakeTokens:
         self.closed.set()
 
 
+def facts() -> dict[str, Facts]:
+    """Of the models that are deployed."""
+    return {
+        "exact": Facts((4, 6), False, 8),
+        "talker": Facts((ROOM,), True, CONTEXT),
+        "vectors": Facts((ROOM,), True),
+    }
+
+
 @dataclass
 class FakeBackend:
     """Answers `ids` to everything, and keeps what it was asked."""
 
     ids: list[int]
+    known: dict[str, Facts] = field(default_factory=facts)
     asked: list[dict[str, Any]] = field(default_factory=list)
     streams: list[FakeTokens] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -128,10 +138,9 @@ class FakeBackend:
     def facts(self, model: str) -> Facts:
         if self.down is not None:
             raise self.down
-        known = {"talker": Facts(ROOM, True, CONTEXT), "exact": Facts(4, False, 8), "vectors": Facts(ROOM, True)}
-        if model not in known:
+        if model not in self.known:
             raise PartyError(0, AbortReason.UNKNOWN_MODEL, f"{model!r} is not deployed; it has talker")
-        return known[model]
+        return self.known[model]
 
     def generate(
         self,

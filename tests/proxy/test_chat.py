@@ -19,7 +19,7 @@ from hush.parties.proxy.language import Language
 BYTES = bytes_tokenizer()
 SHORT = "Sure."
 IDS = [*BYTES.encode(SHORT).ids, BYTES.token_to_id(END)]
-FACTS = Facts(ROOM, True, CONTEXT)
+FACTS = Facts((ROOM,), True, CONTEXT)
 
 
 @pytest.fixture
@@ -84,6 +84,17 @@ def test_the_oldest_turns_are_forgotten_and_the_system_s_words_are_not(talk: Cha
     assert last.count("<user>") == last.count("<assistant>") >= 2
 
 
+def test_turns_are_forgotten_for_the_answer_to_have_its_length(backend: FakeBackend, language: Language) -> None:
+    """Prompts of up to 40 tokens leave 61 for an answer, longer ones leave 1."""
+    talk = Chat(backend, "talker", language, Facts((40, 100), True, 100), Style(30))
+    for _ in range(3):
+        list(talk.say("Go on"))
+    assert [len(asked["ids"]) <= 40 for asked in backend.asked] == [True] * 3
+    assert [asked["new"] for asked in backend.asked] == [30] * 3
+    list(talk.say("x" * 50))
+    assert backend.asked[-1]["new"] == 1
+
+
 def test_what_does_not_fit_even_alone_changes_nothing(talk: Chat, backend: FakeBackend) -> None:
     list(talk.say("Hi"))
     before = list(talk.turns)
@@ -104,9 +115,9 @@ def test_without_a_template_the_model_does_not_speak_for_the_user(backend: FakeB
 
 def test_models_that_cannot_talk() -> None:
     with pytest.raises(UserError, match="does not generate"):
-        chat.checked(Facts(ROOM, True), "vectors")
-    with pytest.raises(UserError, match="exactly 64"):
-        chat.checked(Facts(64, False, 80), "exact")
+        chat.checked(Facts((ROOM,), True), "vectors")
+    with pytest.raises(UserError, match="exactly 64 tokens"):
+        chat.checked(Facts((64,), False, 80), "exact")
 
 
 # ---------------------------------------------------------------------- lines

@@ -15,6 +15,7 @@ import pytest
 from proxy_harness import ANSWER, CONTEXT, END, ROOM, START, FakeBackend, bytes_tokenizer, serving, write_language
 
 from hush.mpc.errors import AbortReason, DeadlineExceeded, PartyError, PartyUnreachable
+from hush.parties.proxy.backend import Facts
 from hush.parties.proxy.endpoints import Policy
 from hush.parties.proxy.language import Languages
 
@@ -84,6 +85,17 @@ def test_defaults_are_openai_s(client: openai.OpenAI, backend: FakeBackend) -> N
     assert (backend.asked[0]["new"], backend.asked[0]["temperature"]) == (16, 1.0)
     assert made.usage is not None
     assert made.usage.completion_tokens == 16
+
+
+def test_answers_fit_behind_the_prompt_as_it_is_padded(client: openai.OpenAI, backend: FakeBackend) -> None:
+    backend.known["talker"] = Facts((8, 32), True, 36)
+    for length, new in ((8, 29), (9, 5), (32, 5)):
+        client.completions.create(model="talker", prompt=[72] * length, max_tokens=new)
+        with pytest.raises(openai.BadRequestError, match=f"at most {new}"):
+            client.completions.create(model="talker", prompt=[72] * length, max_tokens=new + 1)
+    backend.known["talker"] = Facts((8, 60), True, 64)
+    client.chat.completions.create(model="talker", messages=HELLO)
+    assert backend.asked[-1]["new"] == 5  # of the 50 that the policy allows
 
 
 def test_a_cut_character_is_shown_as_such_at_the_end(client: openai.OpenAI) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,16 +14,19 @@ from typing import Any
 
 import openai
 import pytest
+import typer
 from proxy_harness import ANSWER, END, FakeBackend, bytes_tokenizer, serving, write_language
 
 from hush.mpc.errors import AbortReason, PartyError, UserError
-from hush.parties.cli import main
+from hush.parties.cli import application, main
 from hush.parties.proxy.guard import is_here
 from hush.parties.proxy.language import Languages
+from hush.parties.proxy.requests import IGNORED, NEUTRAL, ChatCompletion, Completion, Embedding
 from hush.parties.proxy.server import FLAG, bind, url
 
 BYTES = bytes_tokenizer()
 IDS = [*BYTES.encode(ANSWER).ids, BYTES.token_to_id(END)]
+ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
 BODY = json.dumps({"model": "talker", "prompt": "my secret diagnosis", "max_tokens": 3}).encode()
 
@@ -244,3 +248,20 @@ def test_stopping_while_an_answer_is_under_way_closes_it(backend: FakeBackend, l
     assert backend.streams[0].closed.is_set()
     with pytest.raises(OSError, match="refused"):
         ask(base)
+
+
+# ---------------------------------------------------------------------- the page
+@pytest.mark.parametrize("name", ["proxy", "chat"])
+def test_options_of_the_command_line_are_on_the_page(name: str) -> None:
+    page = (ROOT / "docs" / "proxy.md").read_text()
+    section = page.split("## For every OpenAI client")[name == "proxy"]
+    command: Any = typer.main.get_command(application(name))
+    options = {opt for p in command.commands[name].params for opt in p.opts if opt.startswith("--")} - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[\w-]+)` \|", section, re.MULTILINE))
+
+
+def test_parameters_are_on_the_page() -> None:
+    page = (ROOT / "docs" / "proxy.md").read_text()
+    served = {name for kind in (Completion, ChatCompletion, Embedding) for name in kind.model_fields}
+    for name in (*served, *NEUTRAL, *IGNORED):
+        assert f"`{name}`" in page
