@@ -122,6 +122,22 @@ def test_a_lookups_message_is_uniform() -> None:
             assert _evenly(part.reshape(-1, 1).contiguous().view(torch.uint8))
 
 
+def test_keys_that_fit_no_place_change_no_message_size_and_stop_nobody() -> None:
+    """A client may deal anything of the right size: it gets a meaningless row."""
+    trio, table = Trio(), torch.zeros(30, 4, dtype=torch.float64)
+    shared = trio.share(table)
+    junk = [
+        Points(tuple(torch.randint(256, (5, dpf.key_bytes(30))).to(torch.uint8) for _ in range(2)), 30)
+        for _ in range(3)
+    ]
+    traffic = []
+    for points in (junk, trio.deal_places(torch.arange(5), 30)):
+        results = trio.run(lambda p, places, held: p.lookup(places, held), points, shared)
+        traffic.append(trio.traffic)
+        assert trio.elements(results).shape == (5, 4)
+    assert traffic[0] == traffic[1]
+
+
 # ---------------------------------------------------------------------- programs
 class Bag(nn.Module):
     """Sum of embedded tokens, of two tables."""
