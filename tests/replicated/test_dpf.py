@@ -195,6 +195,22 @@ class Marked(nn.Module):
         return self.table(ids), nn.functional.one_hot(ids, 600)
 
 
+def test_ids_may_change_their_integer_type_on_the_way_to_a_table() -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(600, 4)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.table(ids.int().unsqueeze(0)) + self.table(ids.flip(0).int())
+
+    module, ids = Cast().eval(), torch.tensor([1, 3, 599])
+    program = compile_module(module, (ids,))
+    assert program.inputs[0].kind is Kind.POINT
+    with torch.no_grad():
+        assert (run_fixed(program, (ids,)) - module(ids)).abs().max() < 1e-4
+
+
 def test_rows_are_dealt_where_an_op_wants_them() -> None:
     program = compile_module(Marked().eval(), (torch.tensor([1, 3, 3]),))
     assert program.inputs[0].kind is Kind.ONEHOT

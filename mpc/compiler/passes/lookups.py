@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from hush.mpc.compiler.capture import Draft
@@ -15,11 +16,13 @@ LOOKUPS = ("auto", "onehot", "dpf", "equality")
 MANY = 512
 """Classes from which keys are dealt by default: 1.0 KB for the three parties and an id there, and 8.2 KB as a row."""
 _TRAVELS = "hush_travels"
+_CONVERSIONS = ("aten._to_copy.default", "aten.to.dtype", "aten.to.dtype_layout")
 _NAMES = {Kind.ONEHOT: "one-hot rows", Kind.POINT: "keys", Kind.ID: "numbers"}
 
 
 def choose_lookups(draft: Draft, how: str) -> str:
     """Choose for each argument that looks rows up; of keys the number is read out where an op asks for it."""
+    _drop_conversions(draft)
     found = []
     for node in [n for n in draft.graph.nodes if n.op == "placeholder" and str(n.target) not in draft.places]:
         sizes = vocabularies(node)
@@ -29,7 +32,7 @@ def choose_lookups(draft: Draft, how: str) -> str:
         if kind is Kind.POINT:
             _read_out(draft, node)
         found.append(f"{node.target} as {_NAMES[kind]} of {min(sizes):,} classes")
-    return f"lookups: {', '.join(found) or 'none of an argument'}"
+    return f"lookups: {', '.join(found) or 'no argument looks rows up'}"
 
 
 def travels(node: fx.Node) -> Kind | None:
@@ -63,6 +66,25 @@ def _kind(node: fx.Node, how: str, classes: int) -> Kind:
         return Kind.ID
     keys = how == "dpf" or (how == "auto" and classes >= MANY and not _wants_rows(node))
     return Kind.POINT if keys else Kind.ONEHOT
+
+
+def _drop_conversions(draft: Draft) -> None:
+    """Look up at an integer argument as it is, where it is made a wider or narrower one for lookups alone."""
+    for node in list(draft.graph.nodes):
+        if not is_op(node, *_CONVERSIONS):
+            continue
+        source = args_of(node)[0]
+        if _is_index(node) and isinstance(source, fx.Node) and _is_index(source) and _only_looks_up(node):
+            node.replace_all_uses_with(source)
+            draft.graph.erase_node(node)
+
+
+def _is_index(node: fx.Node) -> bool:
+    return node.meta.get("dtype") in (torch.int32, torch.int64)
+
+
+def _only_looks_up(node: fx.Node) -> bool:
+    return all(_embeds(user, node) or (_moves(user, node) and _only_looks_up(user)) for user in node.users)
 
 
 def _wants_rows(node: fx.Node) -> bool:
