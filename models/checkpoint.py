@@ -95,13 +95,17 @@ class Checkpoint:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 yield name, file.get_tensor(name)
 
+    def files(self) -> dict[str, Path]:
+        """The file of every weight."""
+        return {name: path for path, file in zip(self._files(), self._open(), strict=True) for name in file.keys()}  # noqa: SIM118
+
     def load_into(self, module: nn.Module, names: Names | None = None) -> None:
         """Make every weight, in float32, the parameter of its name; all names and shapes must match.
 
         The module's own parameters are let go one by one, so that no second copy of all weights is ever held; they
         may be on the meta device. ModelError names what is missing, extra, misshapen or no floating-point number.
         """
-        own = self._checked(module, names or Names())
+        own = self.places(module, names or Names())
         for name, tensor in self.tensors():
             if name not in own:
                 continue
@@ -110,8 +114,8 @@ class Checkpoint:
             owner, _, attribute = own[name].rpartition(".")
             setattr(module.get_submodule(owner), attribute, nn.Parameter(tensor.float(), requires_grad=False))
 
-    def _checked(self, module: nn.Module, names: Names) -> dict[str, str]:
-        """The module's name of each weight that it has a place for."""
+    def places(self, module: nn.Module, names: Names) -> dict[str, str]:
+        """The module's name of each weight that it has a place for. ModelError as `load_into`, by names and shapes."""
         places = {name: p.shape for name, p in module.named_parameters()}
         own: dict[str, str] = {}
         taken, extra, misshapen = dict[str, str](), list[str](), list[str]()

@@ -47,9 +47,12 @@ class Parties:
 
     def unary(self, method: str, request: Message) -> list[bytes]:
         """One call to each party, one after the other; the first failure as PartyError."""
-        stubs: list[Any] = [channel.unary_unary(f"/hush.Party/{method}") for channel in self._channels]
-        data = request.SerializeToString()
-        return [self._result(i, partial(stub, data, timeout=self.deadline)) for i, stub in enumerate(stubs)]
+        return [self.one(party, method, request) for party in _ALL]
+
+    def one(self, party: int, method: str, request: Message) -> bytes:
+        """One call to one party; PartyError if it fails."""
+        stub: Any = self._channels[party].unary_unary(f"/hush.Party/{method}")
+        return self._result(party, partial(stub, request.SerializeToString(), timeout=self.deadline))
 
     def _result(self, party: int, job: Callable[[], bytes]) -> bytes:
         try:

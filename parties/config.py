@@ -11,7 +11,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hush.mpc.errors import ConfigError
-from hush.parties import certs
+from hush.parties import certs, vault
 
 MIB = 1 << 20
 
@@ -52,6 +52,7 @@ class Limits(_Strict):
     max_models: int = Field(default=64, ge=1)
     deadline_s: float = Field(default=60.0, gt=0)  # longest wait for a neighbour, and for a client in mid-message
     idle_s: float = Field(default=900.0, gt=0)  # a session without a request is closed after this
+    partial_h: float = Field(default=72.0, ge=0)  # hours for which an interrupted deployment may go on
 
 
 class _Networked(_Strict):
@@ -87,11 +88,23 @@ class PartyConfig(_Networked):
     index: int = Field(ge=0, le=2)
     listen: Address | None = None  # default: its own address in `parties`
     data_dir: Path | None = None  # deployed shares are kept here; without it they live in memory only
+    storage_key: Path | None = None  # what is kept there is encrypted with this key
     limits: Limits = Limits()
     threads: int | None = Field(default=None, ge=1)  # default: all cores
     backend: str | None = None  # kernels: default the best there is
     net: str = Field(default="none", pattern="^(none|lan|wan)$")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> Self:
+        if self.data_dir is not None and self.storage_key is None:
+            how = "make one with `hush certs storage-key FILE` and name it as `storage_key`"
+            raise ValueError(f"`data_dir` needs a storage key, with which what is kept there is encrypted: {how}")
+        return self
+
+    def storage(self) -> bytes | None:
+        """The key that its data directory is encrypted with, None without one. ConfigError if it cannot be read."""
+        return None if self.data_dir is None or self.storage_key is None else vault.load_key(self.storage_key)
 
     @property
     def address(self) -> str:
@@ -159,7 +172,7 @@ def _fault(where: Sequence[int | str], message: str) -> str:
 def _resolve(values: dict[str, object], folder: Path) -> None:
     """Make relative paths relative to the file they stand in."""
     tls = values.get("tls")
-    for table, keys in ((values, ("data_dir",)), (tls, ("authority", "certificate", "key"))):
+    for table, keys in ((values, ("data_dir", "storage_key")), (tls, ("authority", "certificate", "key"))):
         if isinstance(table, dict):
             for key in keys:
                 if isinstance(table.get(key), str):
@@ -170,9 +183,13 @@ def write_examples(
     directory: Path, parties: Sequence[str] = ("127.0.0.1:7800", "127.0.0.1:7801", "127.0.0.1:7802")
 ) -> list[Path]:
     """Ready-to-use files beside the certificates of `certs.create`: party0.toml .. party2.toml, client.toml,
-    provider.toml. Returns their paths."""
+    provider.toml; and the parties' storage keys, party0-storage.key .. (mode 0600), unless they are there. Returns the
+    configurations' paths."""
     for address in parties:
         check_address(address)
+    for key in (directory / f"party{i}-storage.key" for i in range(3)):
+        if not key.exists():
+            vault.create_key(key)
     files = {f"party{i}.toml": _example(parties, f"party-{i}", _PARTY.format(index=i)) for i in range(3)}
     files |= {f"{kind}.toml": _example(parties, kind, _USER) for kind in ("client", "provider")}
     for name, text in files.items():
@@ -190,7 +207,8 @@ def check_address(address: str) -> None:
 
 _PARTY = """index = {index}
 # listen = "0.0.0.0:7800"    # where it listens, if not at its own address below
-data_dir = "party{index}-data"    # deployed weight shares; leave out to keep them in memory only
+data_dir = "party{index}-data"    # deployed weight shares, encrypted; leave out to keep them in memory only
+storage_key = "party{index}-storage.key"    # of that encryption; without it what is stored cannot be read
 # threads = 4                # default: all cores
 """
 _USER = "deadline_s = 60    # longest wait for a party to take up a call\n"

@@ -19,8 +19,8 @@ LINGER = 0.5  # seconds that a last message gets to leave before a stream is tor
 class Inbox:
     """Messages from `peer` in order, and the first failure. `pull` blocks for the next one, or raises PartyError."""
 
-    def __init__(self, peer: int | None) -> None:
-        self._peer = peer
+    def __init__(self, peer: int | None, limit: int = PENDING_LIMIT) -> None:
+        self._peer, self._limit = peer, limit
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._arrived, self._taken = 0, 0  # bytes: the first is written by the reader alone, the second by the taker
         self._failure: PartyError | None = None
@@ -41,7 +41,7 @@ class Inbox:
                 message = self._pull()
                 self._arrived += len(message) + _OVERHEAD
                 self._queue.put(message)
-                while self._arrived - self._taken > PENDING_LIMIT and self._failure is None:
+                while self._arrived - self._taken > self._limit and self._failure is None:
                     time.sleep(0.001)
         except PartyError as error:
             self.fail(error)

@@ -21,7 +21,7 @@ from typing import IO, Self
 
 import hush
 from hush.mpc.errors import AbortReason, PartyUnreachable
-from hush.parties import certs, health
+from hush.parties import certs, health, vault
 from hush.parties.config import ClientConfig, Limits, TlsFiles
 
 _START = 120.0  # seconds a process may take to serve: a cold import of torch on a busy machine is slow
@@ -56,6 +56,8 @@ class LocalTrio:
         self._options = (net, backend, data)
         try:
             certs.create(self.directory, days=2, keep_authority=False)
+            for party in range(3 if data else 0):
+                vault.create_key(self.directory / f"storage{party}.key")
             self.addresses = _unix(self.directory) if unix else _loopback()
             self._start()
         except BaseException:
@@ -118,7 +120,7 @@ class LocalTrio:
         files = self._tls(f"party-{party}")
         lines = [f"index = {party}", f"parties = {list(self.addresses)!r}", f"threads = {self.threads}"]
         lines += [f"net = {net!r}", *([f"backend = {backend!r}"] if backend else [])]
-        lines += [f"data_dir = 'data{party}'"] if data else []
+        lines += [f"data_dir = 'data{party}'", f"storage_key = 'storage{party}.key'"] if data else []
         lines += ["[tls]", *(f"{key} = '{path}'" for key, path in files.model_dump().items())]
         lines += ["[limits]", *(f"{key} = {value}" for key, value in self._limits.model_dump().items())]
         return "\n".join(lines) + "\n"

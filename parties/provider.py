@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from hush.mpc.compiler import Program, compile_module
 from hush.mpc.errors import PartyError, ProgramError
+from hush.mpc.transport import Buffer
 from hush.parties import shares
-from hush.parties.conference import Parties
+from hush.parties.conference import Conference, Parties
 from hush.parties.config import Config, as_client
 from hush.parties.keys import VERSION
-from hush.parties.service import DEPLOYMENT_BYTES
-from hush.parties.wire import Tag, Wire
+from hush.parties.resume import DEPLOYMENT_BYTES, PASSING, Ticket, new, take
+from hush.parties.wire import Tag, Wire, chunks
 from hush.proto import party_pb2 as pb
 
 _BACKLOG = 16  # chunks that may wait for a slow party while a model is dealt
+Progress = Callable[[int, int], None]
 
 
 def deploy(
@@ -29,18 +35,24 @@ def deploy(
     *,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    resume: Path | None = None,
 ) -> str:
     """Give the three parties a compiled program with its weights, or a module with an example call; its digest.
 
-    Weights are shared here under fresh seeds. The model serves once all holders of each share have compared it, in the
-    place of an older one of its name. `progress` is told (weights sent, weights in all). PartyError names who refused.
+    Weights are made, shared under fresh seeds and sent one by one (a program that is bound lazily never lies in memory
+    as a whole). The model serves once all holders of each share have compared it, in the place of an older one of its
+    name. `progress` is told (weights sent, weights in all). `resume`: a file, kept until the model serves, by which the
+    same call goes on where an interrupted one stopped, at parties that keep models on disk. PartyError names who
+    refused.
     """
     program = model if isinstance(model, Program) else _compiled(model, args, kwargs)
+    if program.weights is None:
+        raise ProgramError("the program holds no weights: bind it to the model first (program.bind(module))")
     settings = as_client(config)
     parties = Parties(settings, settings.identity("provider"))
     try:
-        _deploy(program, name, parties, settings.answer_s, progress or (lambda sent, of: None))
+        _Dealing(program, name, parties, settings.answer_s, progress or (lambda sent, of: None), resume).run()
     finally:
         parties.close()
     return program.digest
@@ -56,32 +68,114 @@ def remove(config: Config, name: str) -> bool:
         parties.close()
 
 
-def _deploy(program: Program, name: str, parties: Parties, answer: float, progress: Callable[[int, int], None]) -> None:
-    header = pb.Deploy(version=VERSION, model=name, deployment=os.urandom(DEPLOYMENT_BYTES))
-    header.program, header.program_size = bytes.fromhex(program.digest), len(program.data)
-    header.dtypes.extend(shares.public_dtypes(program))
-    conference = parties.confer("Deploy")
-    conference.post(Tag.DEPLOY, header)
-    try:
-        for wire in conference.wires:
-            wire.send([program.data])
-        for count, frames in enumerate(shares.weight_frames(program), 1):
-            for wire, frame in zip(conference.wires, frames, strict=True):
-                _unhurried(wire, frame)
-            progress(count, len(program.weight_specs))
-    except PartyError:
-        conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, 0.0))
-    conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, answer))
-    conference.post(Tag.COMMIT, pb.Commit())
-    conference.gather(lambda wire: wire.take(Tag.DEPLOYED, pb.Deployed))
-    conference.close()
+@dataclass(frozen=True, slots=True)
+class _Dealing:
+    """One deployment, from its ticket to its end."""
+
+    program: Program
+    name: str
+    parties: Parties
+    answer: float
+    progress: Progress
+    resume: Path | None
+
+    def run(self) -> None:
+        """Deal all weights; go on from what the parties hold, if that is of the same weights."""
+        if self.resume is None:
+            self._attempt(None)
+            return
+        what = {"model": self.name, "program": self.program.digest, "roster": self.parties.roster.hex()}
+        ticket = take(self.resume, what)
+        serving = self._serving(ticket) if ticket.again else [False]
+        if not all(serving) and (any(serving) or not self._attempt_or_give_up(ticket)):
+            self._discard(ticket)
+            ticket = new(self.resume, what)
+            self._attempt_or_give_up(ticket)
+        ticket.path.unlink(missing_ok=True)
+
+    def _serving(self, ticket: Ticket) -> list[bool]:
+        """Which parties serve this deployment already: the last word of a call before this one may have been lost."""
+        return [any(m.deployment == ticket.deployment for m in info.models) for info in self.parties.info()]
+
+    def _attempt_or_give_up(self, ticket: Ticket) -> bool:
+        try:
+            return self._attempt(ticket)
+        except PartyError as error:
+            if error.reason not in PASSING:
+                self._discard(ticket)
+                ticket.path.unlink(missing_ok=True)
+            raise
+
+    def _discard(self, ticket: Ticket) -> None:
+        """Have the parties remove what they kept; whoever cannot be reached does so in time."""
+        for party in range(3):
+            with suppress(PartyError):
+                self.parties.one(party, "Discard", pb.Discard(deployment=ticket.deployment))
+
+    # ------------------------------------------------------------------ one conversation
+    def _attempt(self, ticket: Ticket | None) -> bool:
+        """Hand the weights over; False if what the parties hold of this deployment is of other weights."""
+        header, wait = self._header(ticket), self.answer
+        conference = self.parties.confer("Deploy")
+        try:
+            conference.post(Tag.DEPLOY, header)
+            for wire in conference.wires:
+                wire.send([self.program.data])
+            held = conference.gather(lambda wire: wire.take(Tag.HELD, pb.Held, wait))
+            if ticket is not None and not self._unchanged(ticket, header, held):
+                return False
+            self._send(conference, ticket, [h.weights for h in held])
+            conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, wait))
+            conference.post(Tag.COMMIT, pb.Commit())
+            conference.gather(lambda wire: wire.take(Tag.DEPLOYED, pb.Deployed))
+        finally:
+            conference.close()
+        return True
+
+    def _header(self, ticket: Ticket | None) -> pb.Deploy:
+        deployment = os.urandom(DEPLOYMENT_BYTES) if ticket is None else ticket.deployment
+        header = pb.Deploy(version=VERSION, model=self.name, deployment=deployment, resumable=ticket is not None)
+        header.program, header.program_size = bytes.fromhex(self.program.digest), len(self.program.data)
+        header.dtypes.extend(shares.public_dtypes(self.program))
+        return header
+
+    def _unchanged(self, ticket: Ticket, header: pb.Deploy, held: Sequence[pb.Held]) -> bool:
+        """Whether the weights that each party holds are those that it would be given now."""
+        most = max(h.weights for h in held)
+        if not most:
+            return True
+        for count, dealt in enumerate(shares.dealt_prefix(self.program, header, ticket.seeds)):
+            for party, told in enumerate(held):
+                if told.weights == count and not shares.matches(told.copies, party, dealt):
+                    return False
+            if count == most:
+                return True
+        return False
+
+    def _send(self, conference: Conference, ticket: Ticket | None, held: Sequence[int]) -> None:
+        """The weights that a party lacks, in order."""
+        start, total = min(held), len(self.program.weight_specs)
+        if start:
+            self.progress(start, total)
+        try:
+            dealt = shares.weight_frames(self.program, None if ticket is None else ticket.seeds, start)
+            for index, frames in enumerate(dealt, start):
+                wanted = [frame if index >= held[party] else [] for party, frame in enumerate(frames)]
+                _send_together(conference.wires, wanted)
+                self.progress(index + 1, total)
+        except PartyError:
+            conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, 0.0))
+            raise
 
 
-def _unhurried(wire: Wire, frame: Sequence[Any]) -> None:
-    """Send a frame once the ones before it have almost left, so that a model never waits in memory as a whole."""
-    while wire.backlog > _BACKLOG and wire.failure is None:
-        time.sleep(0.002)
-    wire.send(frame)
+def _send_together(wires: Sequence[Wire], frames: Sequence[Sequence[Buffer]]) -> None:
+    """One frame to each party, chunk by chunk, so that a weight never waits as a whole for a slow party."""
+    for messages in zip_longest(*(chunks(frame) for frame in frames)):
+        for wire, message in zip(wires, messages, strict=True):
+            if message is not None:
+                while wire.backlog > _BACKLOG and wire.failure is None:
+                    time.sleep(0.002)
+                wire.put(message)
 
 
 def _compiled(module: torch.nn.Module, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Program:

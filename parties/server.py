@@ -40,7 +40,8 @@ class PartyServer:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="hush-rpc")
         options = tls.server_options(limits.max_message_mib * MIB, limits.deadline_s)
         self._server = grpc.server(self._pool, options=options, maximum_concurrent_rpcs=workers)
-        self._store = Store(config.index, config.data_dir, limits.max_models)
+        age = limits.partial_h * 3600
+        self._store = Store(config.index, config.data_dir, limits.max_models, config.storage(), age)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         service = Service(config, self._identity, self._store)

@@ -17,15 +17,17 @@ from hush.parties.config import MIB, PartyConfig
 from hush.parties.keys import SESSION_BYTES, VERSION, Terms
 from hush.parties.link import Arrival, Lobby, dial
 from hush.parties.logs import LOGGER
+from hush.parties.resume import DEPLOYMENT_BYTES, PASSING
 from hush.parties.session import Place, serve
 from hush.parties.status import error_from_call, fail
-from hush.parties.store import Deployment, Store
+from hush.parties.store import Deployment, Incoming, Store
+from hush.parties.weights import expanded_sizes
 from hush.parties.wire import CHUNK, Tag, Wire
 from hush.proto import party_pb2 as pb
 
 SERVICE = "hush.Party"
-DEPLOYMENT_BYTES = 16
 _NAME_LIMIT = 200
+_READ_AHEAD = 32 << 20  # bytes of a deployment that may wait for the disk
 Calls = Iterator[bytes]
 
 
@@ -51,6 +53,7 @@ class Service:
             "Compare": self._wrap_unary(self._compare, "party"),
             "Info": self._wrap_unary(self._info, *certs.KINDS),
             "Remove": self._wrap_unary(self._remove, "provider"),
+            "Discard": self._wrap_unary(self._discard, "provider"),
         }
         methods: dict[str, Any] = {n: grpc.stream_stream_rpc_method_handler(h) for n, h in streams.items()}
         methods |= {n: grpc.unary_unary_rpc_method_handler(h) for n, h in unary.items()}
@@ -119,7 +122,8 @@ class Service:
 
     def _serve(self, client: Wire, caller: tls.Peer) -> None:
         terms, deployment = self._admit(client.take(Tag.OPEN, pb.Open), caller)
-        with self._seat(terms.session), ExitStack() as stack:
+        with self._seat(terms.session), self._store.using(deployment), ExitStack() as stack:
+            self._spare(deployment.missing)
             channels = {n: stack.enter_context(closing(self._channel(n, streams=True))) for n in self._neighbours}
             serve(self._place(channels), client, terms, deployment)
 
@@ -131,7 +135,6 @@ class Service:
         deployment = self._store.find(opened.model)
         if not hmac.compare_digest(opened.program, deployment.digest):
             raise PartyError(self._index, AbortReason.DIGEST, "the client compiled another program under this name")
-        self._spare(0)
         terms = Terms(opened.session, self._roster, deployment.digest, deployment.id, caller.fingerprint)
         return terms, deployment
 
@@ -199,25 +202,35 @@ class Service:
     def _deploy(self, requests: Calls, context: grpc.ServicerContext, caller: tls.Peer) -> Calls:
         if not self._deploying.acquire(timeout=self._limits.deadline_s / 4):
             raise PartyError(self._index, AbortReason.LIMIT, "another deployment is under way; try later")
-        wire = Wire(None, self._limits.deadline_s)
+        wire = Wire(None, self._limits.deadline_s, pending=_READ_AHEAD)
         wire.attach(requests, context.cancel)
-        header = pb.Deploy()
+        header, begun, keep = pb.Deploy(), False, False
         try:
             header = wire.take(Tag.DEPLOY, pb.Deploy)
-            deployment = self._receive(wire, header)
+            incoming = self._begin(wire, header)
+            begun = True
+            yield Tag.HELD + incoming.answer().SerializeToString()
+            deployment = self._receive(wire, incoming)
             self._verify(deployment)
             yield Tag.VERIFIED + pb.Verified().SerializeToString()
             wire.take(Tag.COMMIT, pb.Commit)
             self._store.activate(header.deployment)
             LOGGER.info("deployed", extra={"party": self._index, "model": header.model})
             yield Tag.DEPLOYED + pb.Deployed().SerializeToString()
+        except PartyError as error:
+            keep = error.reason in PASSING
+            raise
+        except GeneratorExit:  # the provider is gone
+            keep = True
+            raise
         finally:
             try:
-                self._store.discard(header.deployment)
+                if begun:
+                    self._store.discard(header.deployment, keep=keep and header.resumable)
             finally:  # whatever a provider calls its deployment, the next one is let in
                 self._deploying.release()
 
-    def _receive(self, wire: Wire, header: pb.Deploy) -> Deployment:
+    def _begin(self, wire: Wire, header: pb.Deploy) -> Incoming:
         limits = self._limits
         if header.version != VERSION or len(header.deployment) != DEPLOYMENT_BYTES:
             raise PartyError(self._index, AbortReason.MALFORMED, f"a provider of protocol version {VERSION} is needed")
@@ -227,9 +240,20 @@ class Service:
             raise PartyError(self._index, AbortReason.LIMIT, f"a program has at most {limits.max_program_mib} MiB")
         program = bytes(wire.receive(header.program_size))
         parsed = shares.read_program(self._index, program, header.program)
-        sizes = shares.weight_sizes(self._index, parsed, list(header.dtypes))
-        self._spare(sum(sizes) + 16 * sum(shares.numel(s.shape) for s in parsed.weight_specs))
-        return self._store.stage(header, program, [wire.receive(n) for n in sizes])
+        dtypes = list(header.dtypes)
+        sizes, expanded = shares.weight_sizes(self._index, parsed, dtypes), expanded_sizes(self._index, parsed, dtypes)
+        self._spare(max(sizes, default=0) + (0 if self._store.stores else sum(expanded)))
+        return self._store.begin(header, program, parsed)
+
+    def _receive(self, wire: Wire, incoming: Incoming) -> Deployment:
+        """Take the weights that are not here yet. A provider that goes on reads its own again, which takes time."""
+        if incoming.header.resumable:
+            wire.deadline = max(self._limits.deadline_s, self._limits.idle_s)
+        for size in incoming.sizes[incoming.held :]:
+            incoming.add(wire.receive(size))
+            wire.deadline = self._limits.deadline_s
+        wire.deadline = self._limits.deadline_s
+        return self._store.stage(incoming)
 
     def _verify(self, deployment: Deployment) -> None:
         """Compare each component with its other holder, and what is public with both neighbours."""
@@ -266,6 +290,10 @@ class Service:
     def _remove(self, request: bytes, caller: tls.Peer) -> bytes:
         return pb.Removed(found=self._store.remove(pb.Remove.FromString(request).model)).SerializeToString()
 
+    def _discard(self, request: bytes, caller: tls.Peer) -> bytes:
+        self._store.give_up(pb.Discard.FromString(request).deployment)
+        return pb.Discarded().SerializeToString()
+
     # ------------------------------------------------------------------ what is public
     def _info(self, request: bytes, caller: tls.Peer) -> bytes:
         models = [
@@ -286,8 +314,9 @@ class Service:
         raise PartyError(self._index, AbortReason.UNKNOWN_MODEL, "no model of this program is deployed here")
 
     def _spare(self, nbytes: int) -> None:
-        """PartyError(LIMIT) if resident memory and what is to come pass the limit."""
-        if memory.resident() + nbytes > self._limits.max_memory_mib * MIB:
+        """Make room for what is to come; PartyError(LIMIT) if it and resident memory pass the limit all the same."""
+        most = self._limits.max_memory_mib * MIB
+        if not self._store.relieve(lambda: memory.resident() + nbytes <= most):
             raise PartyError(self._index, AbortReason.LIMIT, f"its memory limit of {self._limits.max_memory_mib} MiB")
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from hush.mpc import fixed_point
-from hush.mpc.compiler import InputSpec, Program
+from hush.mpc.compiler import InputSpec, Program, WeightSpec
 from hush.mpc.compiler import Kind as InputKind
 from hush.mpc.compiler import parse as parse_program
 from hush.mpc.errors import AbortReason, PartyError, ProgramError
@@ -31,6 +31,8 @@ from hush.protocols.replicated.dpf import key_bytes
 from hush.protocols.replicated.sharing import Component, Dealt, deal, expand
 
 Kind = tuple[tuple[int, ...], int]  # shape and fraction bits of a shared tensor
+Seeds = Callable[[int, WeightSpec, Tensor], tuple[bytes, bytes]]
+"""seeds(index, spec, elements): those of components 0 and 1 of a weight."""
 _FULL = 2  # the component that travels in full; the others are seeds
 _PUBLIC = {"float32": torch.float32, "float64": torch.float64}
 
@@ -41,9 +43,10 @@ def numel(shape: Sequence[int]) -> int:
 
 
 # ---------------------------------------------------------------------- shared tensors
-def share(elements: Tensor, frac: int, ring: Ring) -> list[list[Buffer]]:
-    """Deal ring elements under fresh seeds; for each party the buffers of its frame."""
-    return [[p if isinstance(p, bytes) else raw(p) for p in d.components] for d in deal(elements, frac, ring)]
+def share(elements: Tensor, frac: int, ring: Ring, seeds: tuple[bytes, bytes] | None = None) -> list[list[Buffer]]:
+    """Deal ring elements under fresh seeds, or those given; for each party the buffers of its frame."""
+    dealt = deal(elements, frac, ring, seeds)
+    return [[p if isinstance(p, bytes) else raw(p) for p in d.components] for d in dealt]
 
 
 def share_size(party: int, shape: Sequence[int], ring: Ring) -> int:
@@ -142,20 +145,52 @@ def public_dtypes(program: Program) -> list[str]:
     return ["float64" if t.dtype is torch.float64 else "float32" for t in _bound(program)]
 
 
-def weight_frames(program: Program) -> Iterator[list[list[Buffer]]]:
-    """For each weight in the program's order, the buffers of each party's frame. Dealt one by one: a model is large."""
-    dtypes = public_dtypes(program)
-    for index, (tensor, spec) in enumerate(zip(_bound(program), program.weight_specs, strict=True)):
-        if dtypes:
-            yield [[raw(tensor.to(_PUBLIC[dtypes[index]]))]] * 3
+def weight_frames(program: Program, seeds: Seeds | None = None, start: int = 0) -> Iterator[list[list[Buffer]]]:
+    """For each weight in the program's order, from number `start` on, the buffers of each party's frame.
+
+    Made and dealt one by one: a model is large. `seeds`: where they come from, if not fresh from the system.
+    """
+    public = program.weights_mode == "public"
+    for index, tensor in enumerate(_bound(program, start), start):
+        spec = program.weight_specs[index]
+        if public:
+            yield [[raw(tensor.to(_PUBLIC["float64" if tensor.dtype is torch.float64 else "float32"]))]] * 3
         else:
-            yield share(fixed_point.encode(tensor, program.ring, spec.frac), spec.frac, program.ring)
+            elements = fixed_point.encode(tensor, program.ring, spec.frac)
+            del tensor
+            given = None if seeds is None else seeds(index, spec, elements)
+            yield share(elements, spec.frac, program.ring, given)
 
 
-def _bound(program: Program) -> list[Tensor]:
+def dealt_prefix(program: Program, header: Deploy, seeds: Seeds) -> Iterator[Copies]:
+    """After 0, 1, 2... weights, hashes over both seeds of each (own: component 0's, next: 1's) and what is public.
+
+    What a provider deals again looks like this; `matches` compares it with what a party holds.
+    """
+    copying = Copying(0, program, header)
+    yield copying.copies()
+    for index, tensor in enumerate(_bound(program)):
+        spec = program.weight_specs[index]
+        if program.weights_mode == "public":
+            copying.add(spec, raw(tensor.to(_PUBLIC[header.dtypes[index]])))
+        else:
+            copying.add(spec, b"".join(seeds(index, spec, fixed_point.encode(tensor, program.ring, spec.frac))))
+        yield copying.copies()
+
+
+def matches(held: Copies, party: int, dealt: Copies) -> bool:
+    """Whether the hashes that a party gave of what it holds (`Copying.seeds`) are those of `dealt_prefix`."""
+    of = {0: dealt.own, 1: dealt.next}
+    sides = zip(_components(party), (held.own, held.next), strict=True)
+    return held.common == dealt.common and all(told == of.get(component, b"") for component, told in sides)
+
+
+def _bound(program: Program, start: int = 0) -> Iterator[Tensor]:
+    """The provider's tensors, one by one."""
     if program.weights is None:
         raise ProgramError("the program holds no weights: bind it to the model first (program.bind(module))")
-    return [program.weights[s.name] for s in program.weight_specs]
+    weights = program.weights
+    return (weights[s.name] for s in program.weight_specs[start:])
 
 
 def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[int]:
@@ -167,29 +202,54 @@ def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[in
     return [numel(s.shape) * _PUBLIC[d].itemsize for s, d in zip(program.weight_specs, dtypes, strict=True)]
 
 
+def unpack_weight(party: int, program: Program, dtypes: Sequence[str], index: int, frame: Buffer) -> Shared | Tensor:
+    """A party's handle of one weight from its frame, shares expanded."""
+    spec = program.weight_specs[index]
+    if program.weights_mode == "public":
+        return _tensor(frame, spec.shape, _PUBLIC[dtypes[index]])
+    return expand(parse(party, (spec.shape, spec.frac), program.ring, frame))
+
+
 def unpack_weights(
     party: int, program: Program, dtypes: Sequence[str], frames: Sequence[Buffer]
 ) -> dict[str, Shared | Tensor]:
     """A party's weights by name, shares expanded."""
-    if program.weights_mode == "public":
-        listed = zip(program.weight_specs, dtypes, frames, strict=True)
-        return {s.name: _tensor(f, s.shape, _PUBLIC[d]) for s, d, f in listed}
     pairs = zip(program.weight_specs, frames, strict=True)
-    return {s.name: expand(parse(party, (s.shape, s.frac), program.ring, f)) for s, f in pairs}
+    return {s.name: unpack_weight(party, program, dtypes, i, f) for i, (s, f) in enumerate(pairs)}
 
 
-def copies(party: int, program: Program, header: Deploy, frames: Sequence[Buffer]) -> Copies:
-    """SHA-256 over this party's copy of each component (as sent: a seed stands for its keystream) and over the rest."""
-    common = hashlib.sha256(repr((header.model, header.program, list(header.dtypes))).encode())
-    sides = hashlib.sha256(), hashlib.sha256()
-    for spec, frame in zip(program.weight_specs, frames, strict=True):
-        if program.weights_mode == "public":
-            common.update(frame)
-            continue
-        dealt = parse(party, (spec.shape, spec.frac), program.ring, frame)
-        for side, part in zip(sides, dealt.components, strict=True):
-            side.update(part if isinstance(part, bytes) else raw(part))
-    return Copies(own=sides[0].digest(), next=sides[1].digest(), common=common.digest())
+class Copying:
+    """SHA-256 over a party's copy of each component (as sent: a seed stands for its keystream) and over the rest,
+    weight after weight as they arrive."""
+
+    def __init__(self, party: int, program: Program, header: Deploy) -> None:
+        self._party, self._public, self._ring = party, program.weights_mode == "public", program.ring
+        head = repr((header.model, header.program, list(header.dtypes))).encode()
+        self._common, self._sides = hashlib.sha256(head), (hashlib.sha256(), hashlib.sha256())
+
+    def add(self, spec: WeightSpec, frame: Buffer) -> None:
+        """The next weight's frame."""
+        if self._public:
+            self._common.update(frame)
+            return
+        rest = memoryview(frame)
+        for side, component in zip(self._sides, _components(self._party), strict=True):
+            size = numel(spec.shape) * self._ring.dtype.itemsize if component == _FULL else KEY_BYTES
+            side.update(rest[:size])
+            rest = rest[size:]
+
+    def copies(self) -> Copies:
+        """The hashes so far."""
+        own, following = self._sides
+        return Copies(own=own.digest(), next=following.digest(), common=self._common.digest())
+
+    def seeds(self) -> Copies:
+        """Those that a provider can have made again without dealing: of seeds, and of what is public."""
+        found = self.copies()
+        own, following = _components(self._party)
+        found.own = b"" if own == _FULL else found.own
+        found.next = b"" if following == _FULL else found.next
+        return found
 
 
 def common_copies(held: Copies, party: int, asker: int) -> Copies:

@@ -1,34 +1,36 @@
-"""Models deployed at a party: programs and this party's shares of their weights, in memory and, if wanted, on disk.
+"""Models deployed at a party: programs and this party's shares of their weights, on disk or in memory only.
 
-A file holds exactly what the provider sent (seeds where shares are seeds), is written beside its final name and renamed
-when all three parties have agreed, so a crash or a full disk never leaves half a model behind.
+A deployment arrives weight by weight, is compared with its copies at the other parties, and serves when all three have
+agreed. On disk it is encrypted (`parties/shelf.py`); what is half there never serves, and a stored model's weights come
+to memory as they are first used, and leave it when others need the room.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from torch import Tensor
 
 from hush.mpc.compiler.program import Program
-from hush.mpc.errors import AbortReason, HushError, PartyError
+from hush.mpc.errors import AbortReason, ConfigError, HushError, PartyError
 from hush.mpc.secret import Shared
-from hush.mpc.transport import Buffer
 from hush.parties import shares
 from hush.parties.logs import LOGGER
+from hush.parties.shelf import Shelf, announced, compared
 from hush.parties.status import party_error
-from hush.proto.party_pb2 import Copies, Deploy
+from hush.parties.vault import Reader, VaultError
+from hush.parties.weights import FIRST, StoredWeights
+from hush.proto.party_pb2 import Copies, Deploy, Held
 
-_MAGIC = b"hush deployment 1\n"
-_SUFFIX = ".deployment"
 _REMEMBERED = 64  # ids of dropped deployments, so that a neighbour does not wait for them
+AGE = 72 * 3600.0  # seconds that an interrupted deployment may wait to go on, by default
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,53 +42,173 @@ class Deployment:
     digest: bytes
     data: bytes
     program: Program
-    weights: dict[str, Shared | Tensor]
+    weights: Mapping[str, Shared | Tensor]
     copies: Copies
+
+    @property
+    def missing(self) -> int:
+        """Bytes of memory that its weights will take beyond what they take now."""
+        return self.weights.missing if isinstance(self.weights, StoredWeights) else 0
 
     def __repr__(self) -> str:
         return f"Deployment({self.model!r}, {self.digest.hex()[:12]})"
 
 
-class Store:
-    """The models of one party: staged while the three parties compare, then active. Safe for several threads."""
+class Incoming:
+    """A deployment that arrives: its weights one by one, in the program's order, kept as they come.
 
-    def __init__(self, party: int, directory: Path | None, capacity: int) -> None:
-        self._party, self._directory, self._capacity = party, directory, capacity
+    `held` of them are here; `sizes` are those of all their frames.
+    """
+
+    def __init__(self, party: int, header: Deploy, data: bytes, program: Program, shelf: Shelf | None) -> None:
+        self.header, self.held = header, 0
+        self._party, self._data, self._program, self._shelf = party, data, program, shelf
+        self.sizes = shares.weight_sizes(party, program, list(header.dtypes))
+        self._copying = shares.Copying(party, program, header)
+        self._memory: dict[str, Shared | Tensor] = {}
+        self._writer = None if shelf is None else shelf.begin(header, data, self.sizes, self._seen)
+
+    def _seen(self, index: int, frame: memoryview) -> None:
+        self._copying.add(self._program.weight_specs[index], frame)
+        self.held += 1
+
+    def answer(self) -> Held:
+        """What is held, for the provider to go on from."""
+        return Held(weights=self.held, copies=self._copying.seeds())
+
+    def add(self, frame: memoryview) -> None:
+        """The next weight's frame. PartyError(STORAGE) if the disk does not take it."""
+        index, spec = self.held, self._program.weight_specs[self.held]
+        if self._writer is not None and self._shelf is not None:
+            with self._shelf.guarded():
+                self._writer.add(frame)
+        else:
+            dtypes = list(self.header.dtypes)
+            self._memory[spec.name] = shares.unpack_weight(self._party, self._program, dtypes, index, frame)
+        self._seen(index, frame)
+
+    def finish(self, broken: Callable[[bytes, VaultError], None]) -> Deployment:
+        """The whole of it, on disk for good. `broken`: called with its id if a weight cannot be read later."""
+        header, copies, weights = self.header, self._copying.copies(), self._memory
+        made = Deployment(header.model, header.deployment, header.program, self._data, self._program, weights, copies)
+        if self._writer is None or self._shelf is None:
+            return made
+        with self._shelf.guarded():
+            self._writer.add(copies.SerializeToString())
+            self._writer.sync()
+            self._writer.close()
+            vault = self._shelf.open(self._writer.path)
+        return replace(made, weights=_stored(self._party, self._program, header, vault, broken))
+
+    def close(self) -> None:
+        """Let its file go; what is in it stays."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _stored(
+    party: int, program: Program, header: Deploy, vault: Reader, broken: Callable[[bytes, VaultError], None]
+) -> StoredWeights:
+    return StoredWeights(party, program, list(header.dtypes), vault, partial(broken, header.deployment))
+
+
+class Store:
+    """The models of one party: staged while the three parties compare, then active. Safe for several threads.
+
+    With a `directory` they are kept there under a `key`, and interrupted deployments wait up to `age` seconds.
+    """
+
+    def __init__(
+        self, party: int, directory: Path | None, capacity: int, key: bytes | None = None, age: float = AGE
+    ) -> None:
+        if directory is not None and key is None:
+            raise ConfigError("a data directory needs a storage key")
+        self._party, self._capacity, self._age = party, capacity, age
+        self._shelf = None if directory is None or key is None else Shelf(party, directory, key)
         self._active, self._staged = dict[str, Deployment](), dict[bytes, Deployment]()
-        self._dropped = deque[bytes](maxlen=_REMEMBERED)
+        self._arriving: dict[bytes, Incoming] = {}
+        self._broken: dict[str, tuple[bytes, str]] = {}  # by model: id, and what is wrong with its file
+        self._dropped, self._given_up = deque[bytes](maxlen=_REMEMBERED), deque[bytes](maxlen=_REMEMBERED)
+        self._users, self._used = Counter[bytes](), dict[bytes, float]()
         self._changed = threading.Condition()
 
     # ------------------------------------------------------------------ what serves
+    @property
+    def stores(self) -> bool:
+        """Whether models are kept on disk."""
+        return self._shelf is not None
+
     def models(self) -> list[Deployment]:
         """Active deployments by name."""
         with self._changed:
             return [self._active[name] for name in sorted(self._active)]
 
     def find(self, model: str) -> Deployment:
-        """The active deployment of a name; PartyError(UNKNOWN_MODEL)."""
+        """The active deployment of a name; PartyError(UNKNOWN_MODEL), or (STORAGE) if its file cannot be read."""
         with self._changed:
-            found = self._active.get(model)
-        if found is None:
-            raise PartyError(self._party, AbortReason.UNKNOWN_MODEL, f"no model {model[:100]!r} is deployed here")
-        return found
+            found, fault = self._active.get(model), self._broken.get(model)
+        if found is not None:
+            return found
+        if fault is not None:
+            raise PartyError(self._party, AbortReason.STORAGE, f"its copy of {model[:100]!r}: {fault[1]}")
+        raise PartyError(self._party, AbortReason.UNKNOWN_MODEL, f"no model {model[:100]!r} is deployed here")
+
+    @contextmanager
+    def using(self, deployment: Deployment) -> Iterator[None]:
+        """Keep its weights in memory meanwhile."""
+        with self._changed:
+            self._users[deployment.id] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users[deployment.id] -= 1
+                self._used[deployment.id] = time.monotonic()
+
+    def relieve(self, fits: Callable[[], bool]) -> bool:
+        """Until `fits`, drop the weights in memory of stored models that nobody uses, the longest unused first."""
+        with self._changed:
+            idle = [d for d in self._active.values() if not self._users[d.id]]
+            idle.sort(key=lambda d: self._used.get(d.id, 0.0))
+        for deployment in idle:
+            if fits():
+                return True
+            if isinstance(deployment.weights, StoredWeights):
+                deployment.weights.drop()
+        return fits()
 
     # ------------------------------------------------------------------ deployment
-    def stage(self, header: Deploy, program: bytes, frames: Sequence[memoryview]) -> Deployment:
-        """Unpack what a provider sent, keep it (on disk under a passing name), and let neighbours compare it."""
-        deployment = unpack(self._party, header, program, frames)
+    def begin(self, header: Deploy, data: bytes, program: Program) -> Incoming:
+        """A deployment that a provider announces. PartyError(LIMIT) if there are too many, (MALFORMED) for an id in
+        use, (STORAGE)."""
         with self._changed:
-            if header.deployment in self._staged or any(d.id == header.deployment for d in self._active.values()):
-                raise PartyError(self._party, AbortReason.MALFORMED, "a deployment of this id is under way, or serves")
-            if header.model not in self._active and len(self._active) + len(self._staged) >= self._capacity:
-                raise PartyError(self._party, AbortReason.LIMIT, f"{self._capacity} models are deployed: remove one")
-            self._staged[header.deployment] = deployment
+            self._admit(header)
+            self._dropped = deque((d for d in self._dropped if d != header.deployment), _REMEMBERED)
+            self._given_up = deque((d for d in self._given_up if d != header.deployment), _REMEMBERED)
+        if self._shelf is not None:
+            self._shelf.sweep(self._age)
         try:
-            if self._directory is not None:
-                _write(self._party, self._path(deployment.id, ".part"), header, deployment.copies, program, frames)
+            incoming = Incoming(self._party, header, data, program, self._shelf)
         except PartyError:
-            self.discard(deployment.id)
+            self.discard(header.deployment)
             raise
         with self._changed:
+            self._arriving[header.deployment] = incoming
+        return incoming
+
+    def _admit(self, header: Deploy) -> None:
+        taken = {*self._staged, *self._arriving, *(d.id for d in self._active.values())}
+        if header.deployment in taken:
+            raise PartyError(self._party, AbortReason.MALFORMED, "a deployment of this id is under way, or serves")
+        if header.model not in self._active and len(self._active) + len(self._staged) >= self._capacity:
+            raise PartyError(self._party, AbortReason.LIMIT, f"{self._capacity} models are deployed: remove one")
+
+    def stage(self, incoming: Incoming) -> Deployment:
+        """Let neighbours compare a deployment that has arrived whole."""
+        deployment = incoming.finish(self._report_broken)
+        with self._changed:
+            self._arriving.pop(deployment.id, None)
+            self._staged[deployment.id] = deployment
             self._changed.notify_all()
         return deployment
 
@@ -104,118 +226,96 @@ class Store:
         """Let a staged deployment serve, in the place of an older one of its name."""
         with self._changed:
             found = self._staged[deployment]
-            if self._directory is not None:
-                _rename(self._party, self._path(deployment, ".part"), self._path(deployment, _SUFFIX))
+            if self._shelf is not None:
+                self._shelf.finish(deployment)
             del self._staged[deployment]
-            old = self._active.get(found.model)
+            old, broken = self._active.get(found.model), self._broken.pop(found.model, None)
             self._active[found.model] = found
-        if old is not None:
-            self._forget(old)
+        if self._shelf is None:
+            return
+        for stale in (None if old is None else old.id, None if broken is None else broken[0]):
+            if stale is not None:
+                self._shelf.forget(stale)
+        self._shelf.supersede(found.model)
 
-    def discard(self, deployment: bytes) -> None:
-        """Drop a deployment that is still staged; nothing if it is not."""
+    def discard(self, deployment: bytes, *, keep: bool = False) -> None:
+        """Drop a deployment that does not serve yet; nothing if it does. `keep` what is on disk, to go on from."""
         with self._changed:
             self._staged.pop(deployment, None)
+            incoming = self._arriving.pop(deployment, None)
             self._dropped.append(deployment)
+            keep = keep and deployment not in self._given_up
             self._changed.notify_all()
-        if self._directory is not None:
-            self._path(deployment, ".part").unlink(missing_ok=True)
+        if incoming is not None:
+            incoming.close()
+        if self._shelf is not None and not keep:
+            self._shelf.drop(deployment)
+
+    def give_up(self, deployment: bytes) -> None:
+        """Remove what was kept of an interrupted deployment, or will be if it is still on its way out."""
+        with self._changed:
+            self._given_up.append(deployment)
+            busy = deployment in self._arriving or deployment in self._staged
+        if self._shelf is not None and not busy:
+            self._shelf.drop(deployment)
 
     def remove(self, model: str) -> bool:
         """Take a model out of service; whether there was one. Sessions that run keep it until they end."""
         with self._changed:
-            found = self._active.pop(model, None)
-        if found is not None:
-            self._forget(found)
-        return found is not None
+            found, broken = self._active.pop(model, None), self._broken.pop(model, None)
+        if self._shelf is not None:
+            for stale in (None if found is None else found.id, None if broken is None else broken[0]):
+                if stale is not None:
+                    self._shelf.forget(stale)
+        return found is not None or broken is not None
 
     # ------------------------------------------------------------------ disk
     def reload(self) -> None:
-        """Load what an earlier process kept. A file that cannot be read is reported and left alone."""
-        if self._directory is None:
+        """Find what an earlier process kept. A file that cannot be read is reported and left alone; the others serve.
+
+        Announcement, program and the file's end are checked here, each weight when it is first used.
+        """
+        if self._shelf is None:
             return
-        _make(self._party, self._directory)
-        for stale in self._directory.glob("*.part"):
-            stale.unlink()
-        for path in sorted(self._directory.glob("*" + _SUFFIX), key=lambda p: p.stat().st_mtime):
+        for path in self._shelf.finished():
             try:
-                found = _read(self._party, path)
-            except (HushError, OSError, ValueError) as error:
-                extra = {"party": self._party, "detail": path.name, "reason": type(error).__name__}
-                LOGGER.error("a stored deployment cannot be read", extra=extra)
-                continue
-            self._active[found.model] = found
-            LOGGER.info("deployment reloaded", extra={"party": self._party, "model": found.model})
+                self._reload(self._shelf, path)
+            except (HushError, OSError) as error:
+                self._log_broken(error, path.name)
+        self._shelf.sweep(self._age, starting=True)
 
-    def _path(self, deployment: bytes, suffix: str) -> Path:
-        assert self._directory is not None
-        return self._directory / (deployment.hex() + suffix)
+    def _reload(self, shelf: Shelf, path: Path) -> None:
+        vault = shelf.open(path)
+        header = announced(vault)
+        try:
+            data = bytes(vault.read(FIRST - 1))
+            program = shares.read_program(self._party, data, header.program)
+            copies = compared(vault, shares.weight_sizes(self._party, program, list(header.dtypes)))
+        except (HushError, OSError) as error:
+            self._broken[header.model] = (header.deployment, _told(error))
+            raise
+        weights = _stored(self._party, program, header, vault, self._report_broken)
+        found = Deployment(header.model, header.deployment, header.program, data, program, weights, copies)
+        old = self._active.get(found.model)
+        self._active[found.model] = found
+        self._broken.pop(found.model, None)
+        if old is not None:
+            shelf.forget(old.id)  # replaced, and the process ended before it was removed
+        LOGGER.info("deployment reloaded", extra={"party": self._party, "model": found.model})
 
-    def _forget(self, deployment: Deployment) -> None:
-        if self._directory is not None:
-            self._path(deployment.id, _SUFFIX).unlink(missing_ok=True)
+    def _report_broken(self, deployment: bytes, error: VaultError) -> None:
+        """A weight cannot be read: the model is taken out of service here, and whoever asks for it is told why."""
+        with self._changed:
+            for model in [name for name, d in self._active.items() if d.id == deployment]:
+                del self._active[model]
+                self._broken[model] = (deployment, _told(error))
+                self._log_broken(error, model=model)
 
-
-def unpack(party: int, header: Deploy, program: bytes, frames: Sequence[memoryview]) -> Deployment:
-    """A deployment from what a provider sent, or a file holds. PartyError(DIGEST) if the program is another."""
-    loaded = shares.read_program(party, program, header.program)
-    weights = shares.unpack_weights(party, loaded, list(header.dtypes), frames)
-    copies = shares.copies(party, loaded, header, frames)
-    return Deployment(header.model, header.deployment, header.program, program, loaded, weights, copies)
-
-
-def _write(party: int, path: Path, header: Deploy, copies: Copies, program: bytes, frames: Sequence[Buffer]) -> None:
-    _make(party, path.parent)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(_MAGIC)
-            for part in (header.SerializeToString(), copies.SerializeToString(), program, *frames):
-                file.write(len(part).to_bytes(8, "little"))
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise _storage(party, error) from None
+    def _log_broken(self, error: Exception, file: str = "", **more: str) -> None:
+        extra = {"party": self._party, "reason": AbortReason.STORAGE.name, "detail": _told(error) or file} | more
+        LOGGER.error("a stored deployment cannot be read", extra=extra)
 
 
-def _read(party: int, path: Path) -> Deployment:
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise ValueError("not a deployment")
-        size = path.stat().st_size
-        header, copies = Deploy.FromString(_part(file, size)), Copies.FromString(_part(file, size))
-        program, frames = _part(file, size), list[memoryview]()
-        while file.tell() < size:
-            frames.append(memoryview(_part(file, size)))
-    found = unpack(party, header, program, frames)
-    if found.copies != copies:
-        raise ValueError("the file has changed since it was written")
-    return found
-
-
-def _part(file: BinaryIO, size: int) -> bytes:
-    count = int.from_bytes(file.read(8), "little")
-    if count > size - file.tell():
-        raise ValueError("the file is cut short")
-    return file.read(count)
-
-
-def _make(party: int, directory: Path) -> None:
-    _guarded(party, lambda: directory.mkdir(mode=0o700, parents=True, exist_ok=True))
-
-
-def _rename(party: int, source: Path, target: Path) -> None:
-    _guarded(party, lambda: os.replace(source, target))
-
-
-def _guarded(party: int, action: Callable[[], object]) -> None:
-    try:
-        action()
-    except OSError as error:
-        raise _storage(party, error) from None
-
-
-def _storage(party: int, error: OSError) -> PartyError:
-    return PartyError(party, AbortReason.STORAGE, f"its data directory: {error.strerror}")
+def _told(error: Exception) -> str:
+    """What may be said of an error with a file: our own words, or the system's."""
+    return str(error) if isinstance(error, HushError) else str(getattr(error, "strerror", type(error).__name__))

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.transport import Buffer
-from hush.parties.inbox import Inbox
+from hush.parties.inbox import PENDING_LIMIT, Inbox
 from hush.parties.status import abort_of, error_of
 from hush.proto.party_pb2 import Abort
 
@@ -42,21 +42,27 @@ class Tag(bytes, Enum):
     VERIFIED = b"\x09"
     COMMIT = b"\x0a"
     DEPLOYED = b"\x0b"
+    HELD = b"\x0d"
 
 
 class Wire:
-    """A stream to `peer` (a party's index, None for anybody else). `broken` says what an RPC failure means.
+    """A stream to `peer` (a party's index, None for anybody else). `broken` says what an RPC failure means, `pending`
+    how many bytes are read ahead.
 
     Reading, failing and ending are the inbox's: see `Inbox.fail` and `watch`; `join` is `Inbox.stop`.
     """
 
     def __init__(
-        self, peer: int | None, deadline: float, broken: Callable[[grpc.RpcError], PartyError] | None = None
+        self,
+        peer: int | None,
+        deadline: float,
+        broken: Callable[[grpc.RpcError], PartyError] | None = None,
+        pending: int = PENDING_LIMIT,
     ) -> None:
         self.peer, self.deadline = peer, deadline
         self._broken = broken or (lambda failure: PartyError(peer, AbortReason.DISCONNECTED))
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._inbox = Inbox(peer)
+        self._inbox = Inbox(peer, pending)
         self.fail, self.watch, self.join = self._inbox.fail, self._inbox.watch, self._inbox.stop
 
     # ------------------------------------------------------------------ what gRPC sees
@@ -96,10 +102,14 @@ class Wire:
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Queue one frame; raises the wire's failure if it has one."""
+        for message in chunks(buffers):
+            self.put(message)
+
+    def put(self, message: bytes) -> None:
+        """Queue one message of a frame (`chunks`); raises the wire's failure if it has one."""
         if self._inbox.failure is not None:
             raise self._inbox.failure
-        for message in chunks(buffers):
-            self._outbox.put(message)
+        self._outbox.put(message)
 
     @property
     def backlog(self) -> int:

@@ -124,20 +124,40 @@ class Answer(_message.Message):
     def __init__(self, report: _Optional[_Union[Report, _Mapping]] = ...) -> None: ...
 
 class Deploy(_message.Message):
-    __slots__ = ("version", "model", "deployment", "program", "program_size", "dtypes")
+    __slots__ = ("version", "model", "deployment", "program", "program_size", "dtypes", "resumable")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     PROGRAM_SIZE_FIELD_NUMBER: _ClassVar[int]
     DTYPES_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
     version: int
     model: str
     deployment: bytes
     program: bytes
     program_size: int
     dtypes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., model: _Optional[str] = ..., deployment: _Optional[bytes] = ..., program: _Optional[bytes] = ..., program_size: _Optional[int] = ..., dtypes: _Optional[_Iterable[str]] = ...) -> None: ...
+    resumable: bool
+    def __init__(self, version: _Optional[int] = ..., model: _Optional[str] = ..., deployment: _Optional[bytes] = ..., program: _Optional[bytes] = ..., program_size: _Optional[int] = ..., dtypes: _Optional[_Iterable[str]] = ..., resumable: bool = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("weights", "copies")
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
+    weights: int
+    copies: Copies
+    def __init__(self, weights: _Optional[int] = ..., copies: _Optional[_Union[Copies, _Mapping]] = ...) -> None: ...
+
+class Discard(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: bytes
+    def __init__(self, deployment: _Optional[bytes] = ...) -> None: ...
+
+class Discarded(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Verified(_message.Message):
     __slots__ = ()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.interpret import evaluate
+from hush.mpc.compiler.recipe import LazyWeights, check_names, checked
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, Structure, WeightSpec, by_name, rebuild
 from hush.mpc.compiler.types import Kind
 from hush.mpc.cost import Cost
@@ -67,7 +68,7 @@ class Program:
     ring: Ring
     generation: Generation | None = None
     data: bytes = b""
-    weights: dict[str, Tensor] | None = None
+    weights: Mapping[str, Tensor] | None = None
     cost: Cost | None = None
     layer_costs: dict[str, Cost] = field(default_factory=dict)
     passes: list[str] = field(default_factory=list)
@@ -88,6 +89,12 @@ class Program:
         """Fill `weights` from a module, or parameters by name; ProgramError if they do not fit. Returns self."""
         state = _state(source) if isinstance(source, torch.nn.Module) else source
         self.weights = make_weights(self.recipe, state, self.weight_specs)
+        return self
+
+    def bind_lazily(self, tensors: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]] | None = None) -> Program:
+        """As `bind`, for parameters that are read one by one: each weight is made anew whenever it is asked for, and
+        never are two in memory. `shapes` of the parameters let misfits be found here already. Returns self."""
+        self.weights = LazyWeights(self.recipe, tensors, self.weight_specs, shapes)
         return self
 
     def encode_inputs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> list[Tensor]:
@@ -135,23 +142,13 @@ def _state(module: torch.nn.Module) -> dict[str, Tensor]:
 
 def make_weights(recipe: Recipe, state: Mapping[str, Tensor], specs: Sequence[WeightSpec]) -> dict[str, Tensor]:
     """Evaluate a recipe on a module's parameters."""
-    needed = {n.target for n in recipe.graph.nodes if n.op == "placeholder"}
-    missing = sorted(str(name) for name in needed - set(state))
-    if missing:
-        raise ProgramError(
-            f"the model lacks {missing[0]!r} ({len(missing)} parameters in all): not this program's model"
-        )
+    needed = check_names(recipe.graph, state)
     tensors = {name: state[name].detach().cpu() for name in needed}
     try:
         made = evaluate(recipe.graph, [tensors[str(n.target)] for n in _placeholders(recipe.graph)], recipe.constants)
     except (RuntimeError, IndexError, ValueError) as error:
         raise ProgramError(f"the model's parameters do not fit this program: {error}") from error
-    weights = {}
-    for spec, value in zip(specs, made, strict=True):
-        if tuple(value.shape) != spec.shape:
-            raise ProgramError(f"weight {spec.name!r} comes out as {tuple(value.shape)}, the program has {spec.shape}")
-        weights[spec.name] = value.contiguous()
-    return weights
+    return {spec.name: checked(spec, value).contiguous() for spec, value in zip(specs, made, strict=True)}
 
 
 def _placeholders(graph: fx.Graph) -> list[fx.Node]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hush.mpc.errors import ConfigError
-from hush.parties import certs, config
+from hush.parties import certs, config, vault
 from hush.parties.cli import console
 
 command = typer.Typer()
@@ -23,7 +23,7 @@ def init(
 ) -> None:
     """Make an authority, certificates for three parties, a client and a provider, and a configuration for each.
 
-    Give each party its own party-N.pem, party-N.key, partyN.toml and ca.pem, and nobody ca.key.
+    Give each party its own party-N.pem, party-N.key, partyN-storage.key, partyN.toml and ca.pem, and nobody ca.key.
     """
     addresses = parties.split(",")
     if len(addresses) != 3:
@@ -49,3 +49,12 @@ def add(
     made = certs.Role(kind, name)
     certs.add(directory, made, days=days)
     console.out().print(f"{directory / made.filename}.pem and .key speak for {made.uri}", soft_wrap=True)
+
+
+@command.command("storage-key")
+def storage_key(
+    file: Annotated[Path, typer.Argument(help="Where the key goes; it must not be there yet.")],
+) -> None:
+    """Make the key that a party encrypts stored weights with (`storage_key` in its file)."""
+    vault.create_key(file)
+    console.out().print(f"storage key: {file}", soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hush.parties.cli import console
+from hush.parties.cli.deploy import compiled
 from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Lookup, Seq, Size, Weights
 from hush.parties.cli.sources import resolve
 
@@ -24,6 +25,9 @@ def command(
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
     checkpoint: Checkpoint = None,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Token after token, for prompts of up to --seq tokens.")
+    ] = False,
 ) -> None:
     """Compile a model to a program file, without its weights, and show what it will cost.
 
@@ -34,7 +38,7 @@ def command(
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
         stage("compiling it")
-        program = source.compile(weights, approx, embedding)
+        program = compiled(source, weights, approx, embedding, generate=generate)
     path = output or Path(f"{source.short}.hush")
     program.save(path)
     out = console.out()

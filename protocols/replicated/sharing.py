@@ -41,10 +41,15 @@ class Dealt:
         return f"Dealt(shape={self.shape}, frac={self.frac}, ring=2^{self.ring.bits})"
 
 
-def deal(elements: Tensor, frac: int, ring: Ring) -> tuple[Dealt, Dealt, Dealt]:
-    """The three parties' packages of ring elements: any two components are uniform and independent of the value."""
+def deal(
+    elements: Tensor, frac: int, ring: Ring, seeds: tuple[bytes, bytes] | None = None
+) -> tuple[Dealt, Dealt, Dealt]:
+    """The three parties' packages of ring elements: any two components are uniform and independent of the value.
+
+    `seeds` only for a dealing that goes on after an interruption: from a fresh secret, and never of another tensor.
+    """
     shape = tuple(elements.shape)
-    seeds = os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
+    seeds = seeds or (os.urandom(KEY_BYTES), os.urandom(KEY_BYTES))
     rest = ring.reduce(ring.reduce(elements) - _keystream(seeds[0], shape, ring) - _keystream(seeds[1], shape, ring))
     components: tuple[Component, ...] = (*seeds, rest)
     packages = [Dealt((components[i], components[(i + 1) % 3]), shape, frac, ring) for i in range(3)]

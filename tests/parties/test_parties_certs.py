@@ -30,7 +30,7 @@ def test_every_written_identity_loads_in_its_role(folder: Path) -> None:
 
 def test_keys_are_for_their_owner_only(folder: Path) -> None:
     keys = sorted(folder.glob("*.key"))
-    assert len(keys) == 6
+    assert len(keys) == 6 + 3  # of certificates, and of storage
     assert {stat.S_IMODE(k.stat().st_mode) for k in keys} == {0o600}
 
 

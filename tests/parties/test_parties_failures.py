@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hush.mpc.compiler import Program, compile_module
 from hush.mpc.errors import AbortReason, ConfigError, PartyError, PartyUnreachable, ProtocolError
 from hush.mpc.transport import Buffer, Neighbour, Transport
-from hush.parties import config, engine, health, memory, session, store
+from hush.parties import config, engine, health, memory, session, store, vault
 from hush.parties.client import connect, deploy
 from hush.parties.conference import root_cause
 from hush.parties.config import Limits
@@ -192,7 +192,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(vault.os, "fsync", full)
     with pytest.raises(PartyError, match="No space left on device") as caught:
         deploy(program, folder / "provider.toml", "more")
     assert caught.value.reason is AbortReason.STORAGE
@@ -233,14 +233,16 @@ def test_an_error_inside_a_party_tells_nothing_but_its_kind(folder: Path, monkey
 def test_a_stored_model_that_was_changed_is_not_served(trio: LocalTrio) -> None:
     path = next((trio.directory / "data1").glob("*.deployment"))
     content = path.read_bytes()
-    kept = store.Store(1, path.parent, 4)
+    kept = store.Store(1, path.parent, 4, vault.load_key(trio.directory / "storage1.key"))
+    whole = path.with_suffix(".whole")
+    path.rename(whole)  # the party has the file open, and goes on with it
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     kept.reload()
     assert kept.models() == []
     path.write_bytes(content[:-1])
     kept.reload()
     assert kept.models() == []
-    path.write_bytes(content)
+    whole.rename(path)
     kept.reload()
     assert [d.model for d in kept.models()] == ["net"]
 

@@ -45,13 +45,20 @@ def _frames(program: Program) -> list[list[memoryview]]:
     return found
 
 
+def _stage(store: Store, header: pb.Deploy, program: Program, frames: Sequence[memoryview]) -> None:
+    incoming = store.begin(header, program.data, program)
+    for frame in frames:
+        incoming.add(frame)
+    store.stage(incoming)
+
+
 def _services(program: Program, frames: Sequence[Sequence[memoryview]]) -> tuple[list[Service], bytes]:
     """Three parties at which a deployment is staged, and its id."""
     header = pb.Deploy(version=VERSION, model="m", deployment=os.urandom(16), program=bytes.fromhex(program.digest))
     services = []
     for party in range(3):
         store = Store(party, None, 1)
-        store.stage(header, program.data, frames[party])
+        _stage(store, header, program, frames[party])
         services.append(Service(PartyConfig(index=party, parties=ADDRESSES, insecure=True), None, store))
     return services, header.deployment
 
@@ -108,7 +115,7 @@ class _Context:
 
 def test_a_deployment_of_any_name_lets_the_next_one_in(tmp_path: Path) -> None:
     """An id that is no file name must not keep the place that one deployment at a time has."""
-    store = Store(0, tmp_path, 1)
+    store = Store(0, tmp_path, 1, bytes(32))
     service = Service(PartyConfig(index=0, parties=ADDRESSES, insecure=True), None, store)
     header = pb.Deploy(version=VERSION, model="m", deployment=bytes(300), program_size=1)
     for _ in range(2):
@@ -122,11 +129,11 @@ def test_an_id_serves_one_deployment(tmp_path: Path) -> None:
     """Else the parties could agree on an id under which they hold shares of different weights."""
     program = _program()
     header = pb.Deploy(version=VERSION, model="m", deployment=os.urandom(16), program=bytes.fromhex(program.digest))
-    store = Store(0, tmp_path, 4)
-    store.stage(header, program.data, _frames(program)[0])
+    store = Store(0, tmp_path, 4, bytes(32))
+    _stage(store, header, program, _frames(program)[0])
     store.activate(header.deployment)
     for name in ("m", "n"):
         header.model = name
         with pytest.raises(PartyError):
-            store.stage(header, program.data, _frames(program)[0])
+            _stage(store, header, program, _frames(program)[0])
     assert [d.model for d in store.models()] == ["m"]
