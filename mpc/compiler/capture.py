@@ -109,7 +109,8 @@ def _settle(module: torch.nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any
     """A transformers model that would return its key-value cache, which is no tensor, is asked not to."""
     takes = inspect.signature(module.forward).parameters
     config = getattr(module, "config", None)
-    if getattr(config, "use_cache", None) and "use_cache" not in kwargs and _accepts(takes, "use_cache"):
+    caches = any(getattr(part, "use_cache", None) for part in (config, getattr(config, "text_config", None)))
+    if caches and "use_cache" not in kwargs and _accepts(takes, "use_cache"):
         return {**kwargs, "use_cache": False}
     return dict(kwargs)
 

@@ -140,15 +140,25 @@ def test_ids_outside_the_vocabulary_are_refused() -> None:
         program.encode_inputs((IDS.float(),))
 
 
-def test_logic_of_secret_numbers_is_refused() -> None:
-    """As a product of numbers it would give 2 and more where torch gives True."""
-
+def test_numbers_are_true_where_they_are_not_zero() -> None:
     class Both(nn.Module):
-        def forward(self, x: Tensor, counts: Tensor, bits: Tensor) -> Tensor:
-            return torch.where(torch.logical_and(counts, bits), x, -x)
+        def forward(self, x: Tensor, counts: Tensor, bits: Tensor) -> Any:
+            chosen = torch.where(torch.logical_and(counts, bits), x, -x)
+            return chosen, counts.logical_or(bits), counts.logical_xor(x > 0), counts.logical_not(), bits ^ (x > 0)
+
+    args = (torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0, -2, 3]), torch.tensor([True, True, False]))
+    check(Both(), args, bound=1e-4)
+
+
+def test_logic_of_the_bits_of_secret_numbers_is_refused() -> None:
+    """As a product of numbers it would give 9 where torch gives 3."""
+
+    class Bits(nn.Module):
+        def forward(self, counts: Tensor, other: Tensor) -> Tensor:
+            return counts & other
 
     with pytest.raises(UnsupportedOp, match="truth values"):
-        compile_module(Both(), (torch.ones(3), torch.tensor([0, 2, 3]), torch.tensor([True, True, False])))
+        compile_module(Bits(), (torch.tensor([0, 2, 3]), torch.tensor([3, 1, 3])))
 
 
 def test_rounding_a_secret_real_is_refused() -> None:

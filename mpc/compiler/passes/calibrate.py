@@ -71,7 +71,13 @@ class Seen:
     whole: bool = True  # numbers without a fraction
 
     def update(self, value: Any) -> None:
-        """Take one more example's value into account; entries that a mask makes huge do not count."""
+        """Take one more example's value into account; entries that a mask makes huge do not count.
+
+        Of several results of one op all count, and the first one's shape and dtype stand for them.
+        """
+        if isinstance(value, list | tuple):
+            for part in reversed(value):
+                self.update(part)
         if not isinstance(value, Tensor):
             return
         self.shape, self.dtype = tuple(value.shape), value.dtype
@@ -88,8 +94,18 @@ class Seen:
 def observe(draft: Draft, samples: Sequence[Sequence[Any]]) -> dict[fx.Node, Seen]:
     """Run the graph on every sample (values of the placeholders) and collect what each node showed."""
     seen: dict[fx.Node, Seen] = {}
+    who = visibilities(draft)
+    weights = {n for n in who if who[n] is Visibility.WEIGHT and _unbounded(n, who)}
+
+    def watch(node: fx.Node, value: Any) -> None:
+        shown = seen.setdefault(node, Seen())
+        if node in weights and isinstance(value, Tensor):  # nobody asks how large they are, and they are large tensors
+            shown.shape, shown.dtype = tuple(value.shape), value.dtype
+        else:
+            shown.update(value)
+
     for sample in samples:
-        evaluate(draft.graph, sample, draft.tensors, lambda node, value: seen.setdefault(node, Seen()).update(value))
+        evaluate(draft.graph, sample, draft.tensors, watch)
     return seen
 
 
@@ -211,7 +227,7 @@ def _bound(draft: Draft, node: fx.Node, beyond: Beyond, kind: Kind, shown: Seen,
     if node.op == "placeholder":
         return _input_bound(draft, node, kind, shown, typing)
     if who is Visibility.WEIGHT:
-        return _weight_bound(node, shown)
+        return _weight_bound(node, shown, beyond.who)
     if node.op == "get_attr":
         return shown.most, True
     derived = proven_bound(node)
@@ -221,11 +237,17 @@ def _bound(draft: Draft, node: fx.Node, beyond: Beyond, kind: Kind, shown: Seen,
     return calibrated, False
 
 
-def _weight_bound(node: fx.Node, shown: Seen) -> tuple[float, bool]:
+def _weight_bound(node: fx.Node, shown: Seen, who: Mapping[fx.Node, Visibility]) -> tuple[float, bool]:
     """A weight's largest entry must not be in the program. Only where a rule needs a bound is its power of two."""
-    if all(is_op(user, *_CALIBRATED_RESULTS) or user.op == "output" for user in node.users):
-        return math.inf, True
-    return power_of_two(shown.most), False
+    return (math.inf, True) if _unbounded(node, who) else (power_of_two(shown.most), False)
+
+
+def _unbounded(weight: fx.Node, who: Mapping[fx.Node, Visibility]) -> bool:
+    """Whether no rule asks for a weight's bound; what weights make of weights, the provider computes without one."""
+    return all(
+        user.op == "output" or who[user] is Visibility.WEIGHT or is_op(user, *_CALIBRATED_RESULTS)
+        for user in weight.users
+    )
 
 
 def _input_bound(draft: Draft, node: fx.Node, kind: Kind, shown: Seen, typing: Typing) -> tuple[float, bool]:

@@ -11,7 +11,7 @@ from torch import fx
 
 from hush.mpc.compiler.ops import args_of, is_op, op_name
 from hush.mpc.compiler.passes.pieces import PIECES
-from hush.mpc.compiler.passes.rewrite import NOTHING, argument, call, drop_dead, replace
+from hush.mpc.compiler.passes.rewrite import CONVERSIONS, NOTHING, argument, call, drop_dead, replace
 from hush.mpc.errors import UnsupportedOp
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ def canonical(draft: Draft) -> str:
 
 def _nothing(draft: Draft, node: fx.Node) -> None:
     replace(draft, node, args_of(node)[0])
+
+
+def _same_type(draft: Draft, node: fx.Node) -> None:
+    """A conversion to the type that is there."""
+    if args_of(node)[0].meta.get("dtype", node) == node.meta.get("dtype"):
+        _nothing(draft, node)
 
 
 def _nothing_pair(draft: Draft, node: fx.Node) -> None:
@@ -162,6 +168,7 @@ def _normalised(draft: Draft, node: fx.Node, operands: Sequence[Any], eps: float
 REWRITES: dict[str, Any] = {
     **PIECES,
     **dict.fromkeys(NOTHING, _nothing),
+    **dict.fromkeys(CONVERSIONS, _same_type),
     "aten.native_dropout.default": _nothing_pair,
     **dict.fromkeys(_CHECKS, _erase),
     "aten.view.default": _view,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from hush.mpc.compiler.ops import args_of, is_op
-from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, scalar_of
+from hush.mpc.compiler.passes.rewrite import CONVERSIONS, LAYOUT, call, constant_of, drop_dead, replace, scalar_of
 
 if TYPE_CHECKING:
     from hush.mpc.compiler.capture import Draft
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 HUGE = -1000.0  # an additive score below this is a mask: exp of it is zero
 CLEARANCE = 32.0  # exp(-32) is far below a unit in the last place
 _WHERE = ("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+_SPREAD = tuple(
+    f"aten.{op}"
+    for op in ("cat.default", "stack.default", "repeat.default", "index.Tensor", "tril.default", "triu.default")
+)
+"""What puts a mask together, beside ops of layout."""
 _FILL = ("aten.masked_fill.Scalar", "aten.masked_fill.Tensor")
 
 
@@ -94,6 +99,7 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def secret_masks(draft: Draft, score_bound: Callable[[], float]) -> str:
     """Replace huge constants that flow into a softmax by -C, C = a power of two above 2 * scores + 32."""
+    _added(draft)
     found = [n for n in draft.graph.nodes if is_op(n, "hush.softmax") and holds_huge(draft, args_of(n)[0])]
     if not found:
         return "secret masks: none"
@@ -106,8 +112,8 @@ def secret_masks(draft: Draft, score_bound: Callable[[], float]) -> str:
 
 
 def _operands(node: fx.Node) -> list[int]:
-    """Positions of the arguments through which an additive mask may come."""
-    if is_op(node, *LAYOUT, "aten.index.Tensor", "aten._to_copy.default", "aten.to.dtype"):
+    """Positions of the arguments through which an additive mask may come; some are lists."""
+    if is_op(node, *LAYOUT, *CONVERSIONS, *_SPREAD):
         return [0]
     if is_op(node, "aten.add.Tensor", "aten.mul.Tensor"):
         return [0, 1]
@@ -118,6 +124,8 @@ def _operands(node: fx.Node) -> list[int]:
 
 def holds_huge(draft: Draft, value: Any) -> bool:
     """Whether a mask's constants flow into a value."""
+    if isinstance(value, list | tuple):
+        return any(holds_huge(draft, v) for v in value)
     constant = constant_of(draft, value)
     if constant is not None:
         return bool((torch.as_tensor(constant) <= HUGE).any())
@@ -126,6 +134,8 @@ def holds_huge(draft: Draft, value: Any) -> bool:
 
 def _saturate(draft: Draft, value: Any, floor: float, done: dict[fx.Node, fx.Node]) -> Any:
     """The same value with its huge constants at `floor`, as new nodes: others may use the old ones."""
+    if isinstance(value, list | tuple):
+        return [_saturate(draft, v, floor, done) for v in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return max(value, floor)
     if not isinstance(value, fx.Node) or not holds_huge(draft, value):
@@ -142,3 +152,16 @@ def _saturate(draft: Draft, value: Any, floor: float, done: dict[fx.Node, fx.Nod
                 done[value] = draft.graph.node_copy(value)
                 done[value].args = tuple(turned)
     return done[value]
+
+
+def _added(draft: Draft) -> None:
+    """scores - m * 1e4 as scores + m * -1e4."""
+    for node in list(draft.graph.nodes):
+        taken = args_of(node)[1] if is_op(node, "aten.sub.Tensor") and not node.kwargs else None
+        factor = scalar_of(draft, args_of(taken)[1]) if is_op(taken, "aten.mul.Tensor") else None
+        if taken is None or factor is None or factor < -HUGE:
+            continue
+        with draft.graph.inserting_before(node):
+            turned = call(draft, "aten.mul.Tensor", args_of(taken)[0], -factor, like=node)
+            turned.meta |= {k: taken.meta[k] for k in ("shape", "dtype") if k in taken.meta}
+            replace(draft, node, call(draft, "aten.add.Tensor", args_of(node)[0], turned, like=node))

@@ -39,6 +39,10 @@ LAYOUT = (
     "aten.slice.Tensor",
     "aten.flatten.using_ints",
 )
+CONVERSIONS = tuple(
+    f"aten.{op}"
+    for op in ("_to_copy.default", "to.dtype", "to.dtype_layout", "to.device", "to.other", "type_as.default")
+)
 
 
 def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:

@@ -12,6 +12,7 @@ from hush.mpc.compiler.ops import args_of
 from hush.mpc.compiler.rules.bounds import magnitude, one, options, same
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Bound, Site, Value, rule
+from hush.mpc.compiler.types import META
 from hush.mpc.functions import norms, softmax
 from hush.mpc.functions.chunks import in_pieces
 from hush.mpc.functions.sets import SETS
@@ -62,6 +63,13 @@ def _gelu(site: Site, x: Shared, *, approximate: str = "none") -> Step[Shared]:
     return _each(site, functions.gelu_tanh if approximate == "tanh" else functions.gelu, x)
 
 
+def _widest_sum(node: fx.Node) -> float | None:
+    """The largest, and the logarithm of how many there are."""
+    x = args_of(node)[0]
+    bound, shape = magnitude(x), x.meta[META].shape
+    return None if bound is None else bound + math.log(max(1, math.prod(shape)))
+
+
 @rule("hush.softmax", bound=one)
 def _softmax(site: Site, x: Shared, dim: int, keep: Tensor | None = None) -> Step[Shared]:
     return _over_last(site, softmax.softmax, x, dim, keep)
@@ -70,6 +78,17 @@ def _softmax(site: Site, x: Shared, dim: int, keep: Tensor | None = None) -> Ste
 @rule("aten.log_softmax.int", "aten._log_softmax.default")
 def _log_softmax(site: Site, x: Shared, dim: int, *_: Any) -> Step[Shared]:
     return _over_last(site, softmax.log_softmax, x, dim, None)
+
+
+@rule("aten.logsumexp.default", bound=_widest_sum)
+def _logsumexp(site: Site, x: Shared, dim: Sequence[int], keepdim: bool = False) -> Step[Shared]:
+    """x - log_softmax(x), at any entry."""
+    dims = [d % x.ndim for d in ([dim] if isinstance(dim, int) else dim)]
+    rest = [d for d in range(x.ndim) if d not in dims]
+    rows = site.as_real(x).local(lambda t: t.permute([*rest, *dims]).reshape([t.shape[d] for d in rest] + [-1]))
+    logs = yield from softmax.log_softmax(site.p, rows, bound=site.bound(0), approx=site.approx)
+    total = site.p.sub(rows[..., 0], logs[..., 0])
+    return total.reshape(*(1 if d in dims else s for d, s in enumerate(x.shape))) if keepdim else total
 
 
 def _over_last(site: Site, function: Any, x: Shared, dim: int, keep: Tensor | None) -> Step[Shared]:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from hush.mpc.compiler.rules.elementwise import times, total
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.functions.chunks import in_pieces
-from hush.mpc.protocol import ConvShape
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
@@ -89,108 +84,6 @@ def _shape(value: Value) -> torch.Size:
 def _reshape(value: Value, *shape: int) -> Shared | Tensor:
     assert isinstance(value, Shared | Tensor)
     return value.reshape(*shape)
-
-
-@rule("aten.einsum.default")
-def _einsum(site: Site, equation: str, operands: Sequence[Value]) -> Step[Shared]:
-    """Two operands: batch, free and summed dimensions become one batched matrix product."""
-    inputs, _, out = equation.replace(" ", "").partition("->")
-    names = inputs.split(",")
-    if len(names) != 2 or "." in equation or any(len(set(n)) != len(n) for n in names):
-        raise site.unsupported(f"einsum {equation!r}: only two operands with distinct named dimensions have a rule")
-    a, b = names
-    sizes = {c: s for n, v in zip(names, operands, strict=True) for c, s in zip(n, v.shape, strict=True)}  # type: ignore[union-attr]
-    batch = [c for c in a if c in b and c in out]
-    summed = [c for c in a if c in b and c not in out]
-    rows, columns = ([c for c in n if c not in batch and c not in summed] for n in names)
-    if set(batch + rows + columns) != set(out):
-        raise site.unsupported(f"einsum {equation!r} sums over a dimension of one operand alone: sum it first")
-    left = _gather_dims(operands[0], a, [batch, rows, summed], sizes)
-    right = _gather_dims(operands[1], b, [batch, summed, columns], sizes)
-    z = yield from product(site, left, right)
-    order = batch + rows + columns
-    z = z.reshape(*(sizes[c] for c in order))
-    return z.local(lambda t: t.permute([order.index(c) for c in out]))
-
-
-def _gather_dims(value: Value, names: str, groups: Sequence[Sequence[str]], sizes: dict[str, int]) -> Shared | Tensor:
-    order = [names.index(c) for group in groups for c in group]
-    shape = [math.prod(sizes[c] for c in group) for group in groups]
-    if isinstance(value, Shared):
-        return value.local(lambda t: t.permute(order).reshape(shape))
-    return torch.as_tensor(value).permute(order).reshape(shape)
-
-
-@rule("aten.conv1d.default", "aten.conv2d.default")
-def _conv(
-    site: Site,
-    x: Shared,
-    w: Shared | Tensor,
-    bias: Value = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Step[Shared]:
-    space = x.ndim - 2
-    geometry = ConvShape(_each(stride, space), _each(padding, space), _each(dilation, space), groups)
-    return _convolve(site, x, w, bias, geometry)
-
-
-@rule("aten.conv1d.padding", "aten.conv2d.padding")
-def _conv_padding(
-    site: Site,
-    x: Shared,
-    w: Shared | Tensor,
-    bias: Value = None,
-    stride: Any = 1,
-    padding: str = "valid",
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Step[Shared]:
-    """Padding by name; `same` may be uneven, and then the input is padded first."""
-    space = x.ndim - 2
-    gaps = _each(dilation, space)
-    reach = [g * (k - 1) if padding == "same" else 0 for g, k in zip(gaps, w.shape[2:], strict=True)]
-    pad = [side for r in reversed(reach) for side in (r // 2, r - r // 2)]
-    x = x.local(lambda t: torch.nn.functional.pad(t, pad))
-    return _convolve(site, x, w, bias, ConvShape(_each(stride, space), (0,) * space, gaps, groups))
-
-
-@rule("aten.convolution.default")
-def _convolution(
-    site: Site,
-    x: Shared,
-    w: Shared | Tensor,
-    bias: Value,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Step[Shared]:
-    if transposed:
-        raise site.unsupported("transposed convolutions have no rule")
-    return _conv(site, x, w, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
-
-
-def _convolve(site: Site, x: Shared, w: Shared | Tensor, bias: Value, geometry: ConvShape) -> Step[Shared]:
-    p = site.p
-    if isinstance(w, Shared):
-        y = yield from p.conv(site.as_real(x), w, geometry, frac=p.frac)
-    else:
-        y = yield from p.conv_public(site.as_real(x), w, geometry, frac=p.frac)
-    if bias is None:
-        return y
-    column = [-1] + [1] * (y.ndim - 2)
-    assert isinstance(bias, Shared | Tensor)
-    return total(site, y, bias.reshape(*column))
-
-
-def _each(value: Any, count: int) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return values * count if len(values) == 1 else values
 
 
 @rule("aten.addcmul.default")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.compiler.ops import op_name, op_target
+from hush.mpc.compiler.passes.rewrite import CONVERSIONS
 from hush.mpc.compiler.rules.bounds import of_list, padded, same
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
@@ -110,7 +111,7 @@ def _stack(site: Site, values: Sequence[Value], dim: int = 0) -> Shared:
     return stack(alike(site, values), dim)
 
 
-@rule(*_aten("_to_copy.default", "to.dtype", "type_as.default", "to.dtype_layout"), exact=True, bound=same)
+@rule(*CONVERSIONS, exact=True, bound=same)
 def _convert(site: Site, x: Shared, *_: Any, **__: Any) -> Any:
     """Between real, integer and bit: lifting is local; a truth value of an integer is a comparison with 0."""
     source = site.node.args[0]
@@ -144,10 +145,3 @@ def _pad(site: Site, x: Shared, pad: Sequence[int], *rest: Any) -> Shared:
     places = torch.arange(x.numel, dtype=torch.float64).reshape(x.shape)
     places = torch.nn.functional.pad(places, list(pad), mode=mode).long()
     return x.local(lambda t: t.reshape(-1)[places.to(t.device)])
-
-
-@rule(*_aten("index_select.default"), bound=same)
-def _index_select(site: Site, x: Shared, dim: int, index: Tensor) -> Shared:
-    if isinstance(index, Shared):
-        raise site.unsupported("rows at secret places have a rule as x[index], not as index_select")
-    return x.local(lambda t: t.index_select(dim, index.to(t.device)))

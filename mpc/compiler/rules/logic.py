@@ -15,7 +15,7 @@ from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.points import Points
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step
+from hush.mpc.step import Step, together
 
 _KINDS = ("Scalar", "Tensor")
 COMPARISONS = tuple(f"aten.{op}.{kind}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for kind in _KINDS)
@@ -86,31 +86,78 @@ def _gap(site: Site, a: Value, b: Value) -> Shared:
     return p.add_public(p.neg(b), torch.as_tensor(a))
 
 
-@rule("aten.logical_not.default", "aten.bitwise_not.default", bound=one)
-def _not(site: Site, x: Shared) -> Shared:
-    if type_of(site.node.args[0]).kind is not Kind.BOOL:  # type: ignore[arg-type]
-        raise site.unsupported("negation of a secret that is no truth value has no rule")
+@rule("aten.bitwise_not.default", bound=one)
+def _invert(site: Site, x: Shared) -> Shared:
+    _only_bits(site)
     return site.p.add_public(site.p.neg(x), 1)
 
 
-@rule("aten.__and__.Tensor", "aten.bitwise_and.Tensor", "aten.logical_and.default", bound=one)
-def _and(site: Site, a: Value, b: Value) -> Step[Shared]:
-    """Product of truth values: local with a public one."""
+@rule("aten.logical_not.default", bound=one)
+def _not(site: Site, x: Shared) -> Step[Shared]:
+    """1 - x of a truth value; of a number whether it is 0."""
+    truth = yield from _truth(site, 0, x)
+    assert isinstance(truth, Shared)
+    return site.p.add_public(site.p.neg(truth), 1)
+
+
+@rule("aten.__and__.Tensor", "aten.bitwise_and.Tensor", bound=one)
+def _both(site: Site, a: Value, b: Value) -> Step[Shared]:
     _only_bits(site)
     return (yield from _bit_product(site, a, b))
 
 
-@rule("aten.__or__.Tensor", "aten.bitwise_or.Tensor", "aten.logical_or.default", bound=one)
-def _or(site: Site, a: Value, b: Value) -> Step[Shared]:
-    """a + b - ab."""
+@rule("aten.__or__.Tensor", "aten.bitwise_or.Tensor", bound=one)
+def _either(site: Site, a: Value, b: Value) -> Step[Shared]:
     _only_bits(site)
-    both = yield from _bit_product(site, a, b)
-    return site.p.sub(total(site, a, _as_integer(b)), both)
+    return (yield from _sum_less(site, a, b, 1))
+
+
+@rule("aten.bitwise_xor.Tensor", bound=one)
+def _one_of(site: Site, a: Value, b: Value) -> Step[Shared]:
+    _only_bits(site)
+    return (yield from _sum_less(site, a, b, 2))
+
+
+@rule("aten.logical_and.default", bound=one)
+def _and(site: Site, a: Value, b: Value) -> Step[Shared]:
+    """Product of truth values: local with a public one. A number is true where it is not 0: an equality test."""
+    return (yield from _bit_product(site, *(yield from _truths(site, a, b))))
+
+
+@rule("aten.logical_or.default", bound=one)
+def _or(site: Site, a: Value, b: Value) -> Step[Shared]:
+    return (yield from _sum_less(site, *(yield from _truths(site, a, b)), 1))
+
+
+@rule("aten.logical_xor.default", bound=one)
+def _xor(site: Site, a: Value, b: Value) -> Step[Shared]:
+    return (yield from _sum_less(site, *(yield from _truths(site, a, b)), 2))
 
 
 def _only_bits(site: Site) -> None:
     if any(type_of(operand).kind is not Kind.BOOL for operand in site.node.all_input_nodes):
-        raise site.unsupported("logic of secret integers has no rule; of truth values it has")
+        raise site.unsupported("logic of the bits of secret integers has no rule; of truth values it has")
+
+
+def _truths(site: Site, a: Value, b: Value) -> Step[tuple[Value, Value]]:
+    """Both operands as truth values, in the rounds of one."""
+    return (yield from together(_truth(site, 0, a), _truth(site, 1, b)))
+
+
+def _truth(site: Site, index: int, value: Value) -> Step[Value]:
+    """A truth value as it is, of a number whether it is not 0."""
+    if not isinstance(value, Shared):
+        return torch.as_tensor(value) != 0
+    if type_of(site.node.args[index]).kind is Kind.BOOL:  # type: ignore[arg-type]
+        return value
+    zero = yield from site.p.is_zero(value, bound=site.bound(index))
+    return (yield from site.p.from_bits(site.p.invert(zero)))[0]
+
+
+def _sum_less(site: Site, a: Value, b: Value, times: int) -> Step[Shared]:
+    """a + b - times * ab: "or" with 1, "one of the two" with 2."""
+    both = yield from _bit_product(site, a, b)
+    return site.p.sub(total(site, _as_integer(a), _as_integer(b)), site.p.scale(both, times))
 
 
 def _as_integer(value: Value) -> Value:

@@ -88,6 +88,10 @@ def _index(site: Site, x: Value, indices: Sequence[Value]) -> Any:
         return x[tuple(places)]
     if len(secret) > 1:
         raise site.unsupported("more than one secret index has no rule")
+    if type_of(site.node.args[1][secret[0]]).kind is Kind.BOOL:  # type: ignore[index,arg-type]
+        raise site.unsupported(
+            "x[mask] has as many rows as a secret mask keeps, and shapes are public: use torch.where"
+        )
     return _index_secret(site, x, list(indices), secret[0])
 
 
@@ -137,3 +141,21 @@ def _pick(x: Shared | Tensor, indices: list[Value], place: int, shape: torch.Siz
         return moved[tuple(public)]
 
     return x.local(pick) if isinstance(x, Shared) else pick(x)
+
+
+@rule("aten.index_select.default", bound=same)
+def _index_select(site: Site, x: Value, dim: int, index: Value) -> Any:
+    """Entries along one dimension; of a table at secret places, equality with every place."""
+    assert isinstance(x, Shared | Tensor)
+    if isinstance(index, Shared):
+        return _select_secret(site, x, dim, index)
+    assert isinstance(x, Shared)
+    assert isinstance(index, Tensor)
+    return x.local(lambda t: t.index_select(dim, index.to(t.device)))
+
+
+def _select_secret(site: Site, x: Shared | Tensor, dim: int, index: Shared) -> Step[Shared]:
+    first = x.local(lambda t: t.movedim(dim, 0)) if isinstance(x, Shared) else x.movedim(dim, 0)
+    rows = first.reshape(first.shape[0], -1)
+    found = yield from embedding.embedding_of_ids(site.p, index.reshape(-1), rows, frac=site.p.frac)
+    return found.reshape(-1, *first.shape[1:]).local(lambda t: t.movedim(0, dim))

@@ -6,15 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from hush.mpc.compiler.rules.bounds import along, one, place, same
 from hush.mpc.compiler.rules.table import Site, rule
 from hush.mpc.functions import order, sqrt
-from hush.mpc.protocol import ConvShape
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step
+from hush.mpc.step import Step, together
 
 
 def _dims(x: Shared, dim: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -53,8 +49,13 @@ def _mean(site: Site, x: Shared, dim: Any = None, keepdim: bool = False, **_: An
 def average(site: Site, x: Shared, dims: tuple[int, ...], keepdim: bool, bound: float) -> Step[Shared]:
     """Mean over dimensions: sums are exact, one truncation a result."""
     count = math.prod(x.shape[d] for d in dims)
-    scale = min(40, 60 - x.frac - max(0, math.ceil(math.log2(max(bound, 1.0)))))
+    scale = mean_scale(x, bound)
     return site.p.mul_public(x.sum(dims, keepdim=keepdim), 1.0 / count, frac=x.frac, scale=scale)
+
+
+def mean_scale(x: Shared, bound: float) -> int:
+    """Fraction bits of 1/count: as many as leave room for the sum of entries within the bound."""
+    return min(40, 60 - x.frac - max(0, math.ceil(math.log2(max(bound, 1.0)))))
 
 
 @rule("aten.var.correction")
@@ -81,6 +82,17 @@ def _variance(site: Site, x: Shared, dims: tuple[int, ...], correction: float, k
     ratio = count / (count - correction)
     mean = yield from average(site, squares, dims, keepdim, max(4 * bound**2, 1.0))
     return mean if correction == 0 else (yield from site.p.mul_public(mean, ratio, frac=x.frac))
+
+
+@rule("aten.var_mean.correction")
+def _var_mean(
+    site: Site, x: Shared, dim: Any = None, *, correction: float = 1, keepdim: bool = False
+) -> Step[list[Shared]]:
+    dims = _dims(x, dim)
+    variance, mean = yield from together(
+        _variance(site, x, dims, correction, keepdim), average(site, x, dims, keepdim, site.bound(0))
+    )
+    return [variance, mean]
 
 
 @rule("aten.linalg_vector_norm.default")
@@ -144,65 +156,3 @@ def _any(site: Site, x: Shared, dim: int | None = None, keepdim: bool = False) -
     count = x.sum(_dims(x, dim), keepdim)
     zero = yield from site.p.is_zero(count, bound=float(x.numel))
     return (yield from site.p.from_bits(site.p.invert(zero)))[0]
-
-
-@rule("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default", bound=same)
-def _adaptive_pool(site: Site, x: Shared, size: Sequence[int]) -> Step[Shared]:
-    space = tuple(x.shape[x.ndim - len(size) :])
-    if all(s == 1 for s in size):
-        return average(site, x, tuple(range(x.ndim - len(size), x.ndim)), True, site.bound(0))
-    if any(s % o for s, o in zip(space, size, strict=True)):
-        raise site.unsupported(f"adaptive pooling of {space} to {tuple(size)} has unequal windows, which have no rule")
-    kernel = [s // o for s, o in zip(space, size, strict=True)]
-    return _pool(site, x, kernel, kernel, [0] * len(size))
-
-
-@rule("aten.avg_pool1d.default", "aten.avg_pool2d.default", bound=same)
-def _avg_pool(
-    site: Site,
-    x: Shared,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: int | None = None,
-) -> Step[Shared]:
-    if ceil_mode or (not count_include_pad and any(padding)) or divisor is not None:
-        raise site.unsupported("average pooling with ceil_mode, uncounted padding or a divisor has no rule")
-    return _pool(site, x, kernel, stride or kernel, padding)
-
-
-def _pool(site: Site, x: Shared, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Step[Shared]:
-    """Mean over windows: a convolution of each channel with a public constant."""
-    count, channels = len(kernel), x.shape[1 if x.ndim > len(kernel) + 1 else 0]
-    padding = list(padding) * count if len(padding) == 1 else padding
-    batch = x if x.ndim == count + 2 else x.reshape(1, *x.shape)
-    window = torch.full((channels, 1, *kernel), 1.0 / math.prod(kernel))
-    geometry = ConvShape(tuple(stride), tuple(padding), (1,) * count, channels)
-    y = yield from site.p.conv_public(batch, window, geometry, frac=x.frac)
-    return y if x.ndim == count + 2 else y[0]
-
-
-@rule("aten.max_pool2d.default", "aten.max_pool1d.default", bound=same)
-def _max_pool(
-    site: Site,
-    x: Shared,
-    kernel: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    ceil_mode: bool = False,
-) -> Step[Shared]:
-    if any(padding) or any(d != 1 for d in dilation) or ceil_mode:
-        raise site.unsupported("max pooling with padding, dilation or ceil_mode has no rule")
-    first = x.ndim - len(kernel)
-    windows = list(enumerate(zip(kernel, stride or kernel, strict=True), first))
-
-    def unfold(t: Tensor) -> Tensor:
-        for dim, (size, step) in windows:
-            t = t.unfold(dim, size, step)
-        return t.reshape(*t.shape[: x.ndim], -1)
-
-    flat = x.local(unfold)
-    return (yield from order.maximum(site.p, flat, -1, bound=site.bound(0)))

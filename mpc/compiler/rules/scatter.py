@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.rules.bounds import largest, magnitude
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.layout import alike
 from hush.mpc.compiler.rules.table import Site, Value, rule
+from hush.mpc.compiler.types import META
 from hush.mpc.functions import order
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step
+from hush.mpc.step import Step, together
 
 Write = Callable[[Tensor, Tensor], Tensor]
 
@@ -145,3 +146,41 @@ def _landed(site: Site, hot: Shared, dim: int, index: Shared, source: Value) -> 
     rows = secret.local(lambda t: t.movedim(dim, -1).unsqueeze(-2))
     found = yield from site.p.matmul(rows, hot, frac=secret.frac)
     return found[..., 0, :].local(lambda t: t.movedim(-1, dim))
+
+
+@rule("aten.masked_scatter.default", bound=largest(0, 2))
+def _masked_scatter(site: Site, x: Value, mask: Value, source: Value) -> Any:
+    """The n-th entry of the source at the n-th place of the mask: image features among a text's embeddings."""
+    if isinstance(mask, Shared):
+        return _scatter_rows(site, x, mask, source)
+    assert isinstance(mask, Tensor)
+    into: Any = x
+    places = mask.expand(into.shape).reshape(-1).nonzero().reshape(-1)
+
+    def write(a: Tensor, b: Tensor) -> Tensor:
+        own = places.to(a.device)
+        return a.reshape(-1).index_put((own,), b.reshape(-1)[: len(own)]).reshape(a.shape)
+
+    return _written(site, x, source, write)
+
+
+def _scatter_rows(site: Site, x: Value, mask: Shared, source: Value) -> Step[Shared]:
+    """A secret mask that is the same along the last dimensions: rows of the source, picked by one-hot products."""
+    p, width = site.p, _width(site)
+    into, given = alike(site, [x, source])
+    rows = given.reshape(-1, width)
+    marks = mask.expand(*into.shape).reshape(-1, width)[:, :1]
+    count = marks.local(lambda t: mask.ring.reduce(t.cumsum(0, dtype=t.dtype)))
+    own = into.reshape(-1, width)
+    place, under = yield from together(p.mul(marks, count, frac=0), p.mul(marks, own, frac=own.frac))
+    hot = yield from order.one_hot(p, p.add_public(place[:, 0], -1), rows.shape[0])
+    picked = yield from p.matmul(hot, rows, frac=rows.frac)
+    return p.add(p.sub(own, under), picked).reshape(*into.shape)
+
+
+def _width(site: Site) -> int:
+    """Entries of the last dimension, if the mask was expanded along it; 1 otherwise."""
+    mask: Any = site.node.args[1]
+    shape = site.type.shape
+    narrow = args_of(mask)[0].meta[META].shape if is_op(mask, "aten.expand.default") else mask.meta[META].shape
+    return shape[-1] if len(narrow) < 1 or narrow[-1] == 1 else 1
