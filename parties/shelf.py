@@ -12,16 +12,29 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.compiler import Program
+from hush.mpc.errors import AbortReason, HushError, PartyError
+from hush.parties import shares
 from hush.parties.vault import Reader, Seal, VaultError, Writer, stored_size
 from hush.parties.weights import FIRST
 from hush.proto.party_pb2 import Copies, Deploy
 
 SERVES, PASSING, KEPT = ".deployment", ".part", ".partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One file that serves, or should: its model ("" if that cannot be read), bytes, and what is wrong with it."""
+
+    path: Path
+    model: str
+    size: int
+    fault: str
 
 
 class Shelf:
@@ -145,6 +158,26 @@ class Shelf:
         with self.guarded():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return sorted(self._directory.glob("*" + SERVES), key=lambda p: p.stat().st_mtime)
+
+    def load(self, vault: Reader, header: Deploy) -> tuple[bytes, Program, Copies]:
+        """Program and hashes of a file that is complete. VaultError, or PartyError of a program, if it is not."""
+        data = bytes(vault.read(FIRST - 1))
+        program = shares.read_program(self._party, data, header.program)
+        return data, program, compared(vault, shares.weight_sizes(self._party, program, list(header.dtypes)))
+
+    def survey(self) -> Iterator[Stored]:
+        """Every stored model, with all of its file decrypted and checked."""
+        for path in self.finished():
+            model, fault = "", ""
+            try:
+                with self.open(path) as vault:
+                    header = announced(vault)
+                    model = header.model
+                    self.load(vault, header)
+                    vault.verify()
+            except (HushError, OSError) as error:
+                fault = str(error)
+            yield Stored(path, model, path.stat().st_size, fault)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

