@@ -24,7 +24,7 @@ from hush.parties.resume import DEPLOYMENT_BYTES, PASSING, Ticket, new, take
 from hush.parties.wire import Tag, Wire, chunks
 from hush.proto import party_pb2 as pb
 
-_BACKLOG = 16  # chunks that may wait for a slow party while a model is dealt
+_BACKLOG = 8  # chunks that may wait for a slow party while a model is dealt
 Progress = Callable[[int, int], None]
 
 
@@ -159,9 +159,13 @@ class _Dealing:
             self.progress(start, total)
         try:
             dealt = shares.weight_frames(self.program, None if ticket is None else ticket.seeds, start)
-            for index, frames in enumerate(dealt, start):
-                wanted = [frame if index >= held[party] else [] for party, frame in enumerate(frames)]
-                _send_together(conference.wires, wanted)
+            for index in range(start, total):
+                frames = next(dealt)
+                for party in range(3):
+                    if index < held[party]:
+                        frames[party] = []
+                _send_together(conference.wires, frames)
+                del frames  # before the next are made
                 self.progress(index + 1, total)
         except PartyError:
             conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, 0.0))

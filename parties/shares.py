@@ -34,6 +34,7 @@ Kind = tuple[tuple[int, ...], int]  # shape and fraction bits of a shared tensor
 Seeds = Callable[[int, WeightSpec, Tensor], tuple[bytes, bytes]]
 """seeds(index, spec, elements): those of components 0 and 1 of a weight."""
 _FULL = 2  # the component that travels in full; the others are seeds
+_PIECE = 1 << 18  # elements that are encoded at once
 _PUBLIC = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -142,7 +143,11 @@ def public_dtypes(program: Program) -> list[str]:
     """The dtypes of a program's weights as they travel if they are public; none if they are shared."""
     if program.weights_mode != "public":
         return []
-    return ["float64" if t.dtype is torch.float64 else "float32" for t in _bound(program)]
+    return [_public_dtype(_bound(program, index)) for index in range(len(program.weight_specs))]
+
+
+def _public_dtype(tensor: Tensor) -> str:
+    return "float64" if tensor.dtype is torch.float64 else "float32"
 
 
 def weight_frames(program: Program, seeds: Seeds | None = None, start: int = 0) -> Iterator[list[list[Buffer]]]:
@@ -150,16 +155,17 @@ def weight_frames(program: Program, seeds: Seeds | None = None, start: int = 0) 
 
     Made and dealt one by one: a model is large. `seeds`: where they come from, if not fresh from the system.
     """
-    public = program.weights_mode == "public"
-    for index, tensor in enumerate(_bound(program, start), start):
-        spec = program.weight_specs[index]
-        if public:
-            yield [[raw(tensor.to(_PUBLIC["float64" if tensor.dtype is torch.float64 else "float32"]))]] * 3
-        else:
-            elements = fixed_point.encode(tensor, program.ring, spec.frac)
-            del tensor
-            given = None if seeds is None else seeds(index, spec, elements)
-            yield share(elements, spec.frac, program.ring, given)
+    for index in range(start, len(program.weight_specs)):
+        yield _frames(program, index, seeds)  # and hold on to nothing of it
+
+
+def _frames(program: Program, index: int, seeds: Seeds | None) -> list[list[Buffer]]:
+    tensor, spec = _bound(program, index), program.weight_specs[index]
+    if program.weights_mode == "public":
+        return [[raw(tensor.to(_PUBLIC[_public_dtype(tensor)]))]] * 3
+    elements = _encoded(tensor, program, spec)
+    del tensor
+    return share(elements, spec.frac, program.ring, None if seeds is None else seeds(index, spec, elements))
 
 
 def dealt_prefix(program: Program, header: Deploy, seeds: Seeds) -> Iterator[Copies]:
@@ -169,12 +175,12 @@ def dealt_prefix(program: Program, header: Deploy, seeds: Seeds) -> Iterator[Cop
     """
     copying = Copying(0, program, header)
     yield copying.copies()
-    for index, tensor in enumerate(_bound(program)):
-        spec = program.weight_specs[index]
+    for index, spec in enumerate(program.weight_specs):
+        tensor = _bound(program, index)
         if program.weights_mode == "public":
             copying.add(spec, raw(tensor.to(_PUBLIC[header.dtypes[index]])))
         else:
-            copying.add(spec, b"".join(seeds(index, spec, fixed_point.encode(tensor, program.ring, spec.frac))))
+            copying.add(spec, b"".join(seeds(index, spec, _encoded(tensor, program, spec))))
         yield copying.copies()
 
 
@@ -185,12 +191,20 @@ def matches(held: Copies, party: int, dealt: Copies) -> bool:
     return held.common == dealt.common and all(told == of.get(component, b"") for component, told in sides)
 
 
-def _bound(program: Program, start: int = 0) -> Iterator[Tensor]:
-    """The provider's tensors, one by one."""
+def _bound(program: Program, index: int) -> Tensor:
+    """One of the provider's tensors."""
     if program.weights is None:
         raise ProgramError("the program holds no weights: bind it to the model first (program.bind(module))")
-    weights = program.weights
-    return (weights[s.name] for s in program.weight_specs[start:])
+    return program.weights[program.weight_specs[index].name]
+
+
+def _encoded(tensor: Tensor, program: Program, spec: WeightSpec) -> Tensor:
+    """Ring elements of a weight, made piece by piece: what lies between takes no memory to speak of."""
+    flat, out = tensor.reshape(-1), torch.empty(tensor.numel(), dtype=program.ring.dtype)
+    for start in range(0, len(flat), _PIECE):
+        piece = slice(start, start + _PIECE)
+        out[piece] = fixed_point.encode(flat[piece], program.ring, spec.frac)
+    return out.reshape(tensor.shape)
 
 
 def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[int]:

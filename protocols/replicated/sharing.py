@@ -50,7 +50,8 @@ def deal(
     """
     shape = tuple(elements.shape)
     seeds = seeds or (os.urandom(KEY_BYTES), os.urandom(KEY_BYTES))
-    rest = ring.reduce(ring.reduce(elements) - _keystream(seeds[0], shape, ring) - _keystream(seeds[1], shape, ring))
+    rest = ring.reduce(elements) - _keystream(seeds[0], shape, ring)
+    rest = ring.reduce(rest.sub_(_keystream(seeds[1], shape, ring)))  # in place: a weight may fill much of the memory
     components: tuple[Component, ...] = (*seeds, rest)
     packages = [Dealt((components[i], components[(i + 1) % 3]), shape, frac, ring) for i in range(3)]
     return packages[0], packages[1], packages[2]
