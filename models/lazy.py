@@ -39,7 +39,7 @@ class LazyTensors(Mapping[str, Tensor]):
         if not tensor.is_floating_point():
             folder = self._checkpoint.folder
             raise ModelError(f"{folder}: weight {stored} is {tensor.dtype}: quantised weights cannot be loaded")
-        return tensor.to(torch.float32)
+        return tensor.to(torch.float32, copy=True)  # aligned: sums come out alike whenever it is read, wherever it lies
 
     def __contains__(self, name: object) -> bool:
         return name in self._names  # the mapping's own would read the tensor
