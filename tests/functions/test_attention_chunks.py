@@ -39,6 +39,7 @@ MASKS: dict[str, Tensor | None] = {
     "holes": HOLES,
     "rows without a key": SOME_WHOLLY_MASKED,
     "another for each head": PER_HEAD,
+    "another for each text": torch.stack([CAUSAL, WINDOW])[:, None],
     "alibi": ALIBI,
     "keys": PER_HEAD[0, 0, 0],
 }
@@ -163,6 +164,16 @@ def test_no_operation_works_on_more_scores_than_a_chunk(mask: str | None, monkey
     whole = total(attend(p, deferred(p, q, k), v, bound=32.0, value_bound=8.0, mask=keep))
     assert p.largest > 5e6
     assert sum(cost.bytes_sent) < 1.02 * sum(whole.bytes_sent)
+
+
+def test_a_query_of_many_heads_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decode step of a large batch: 28,800 scores, at most 10,000 at a time."""
+    monkeypatch.setattr(chunks, "MOST", 10_000)
+    p = Watching(RING64, 18)
+    q, k, v = (meta((8, 12, *matrix), 18, RING64) for matrix in ((1, 64), (64, 300), (300, 64)))
+    cost = total(attend(p, deferred(p, q, k), v, bound=32.0, value_bound=8.0))
+    assert p.largest <= 10_000
+    assert 3 * 60 < cost.rounds < 5 * 75
 
 
 def test_masked_products_are_not_computed() -> None:
