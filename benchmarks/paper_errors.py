@@ -97,13 +97,14 @@ def by_layer(seq: int, calls: int = 2) -> tuple[Tensor, Tensor]:
     plain = [torch.randn(1, seq, c.hidden_size, generator=numbers) * DEVIATION for _ in range(calls + 1)]
     secure = plain[-1]
     for index in range(c.num_hidden_layers + 1):
-        say(f"layer {index + 1} of {c.num_hidden_layers} and the head")
         part = partial(Block if index < c.num_hidden_layers else Head, c)
         module = initialised(part, seed=index)
         program = api.compile(module, (plain[0],), ranges=[(x,) for x in plain[1:-1]])
         secure = fixed(program, (secure,))
         with torch.inference_mode():
             plain = [module(x) for x in plain]
+        gap = float((secure - plain[-1]).abs().max())
+        say(f"after {index + 1} of {c.num_hidden_layers} layers and the head: {gap:.1e} of {plain[-1].std():.2f}")
         del module, program
         gc.collect()
     return secure, plain[-1]

@@ -233,4 +233,4 @@ LARGE = BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=1
 
 for name, config in {"base": BASE, "large": LARGE}.items():
     sizes = {"tiny": (TINY, 16), "paper": (config, 128)}
-    register(Member(FAMILY, f"bert-{name}", f"BERT {name}", PAPER, "text encoding", sizes, 2e-3).entry())
+    register(Member(FAMILY, f"bert-{name}", f"BERT {name}", PAPER, "text encoding", sizes, 6e-3).entry())

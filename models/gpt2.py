@@ -249,4 +249,4 @@ SIZES = {
 
 for name, config in SIZES.items():
     sizes = {"tiny": (TINY, 8), "paper": (config, 32)}
-    register(Member(FAMILY, f"gpt2-{name}", f"GPT-2 {name}", PAPER, "text generation", sizes, 5e-3).entry())
+    register(Member(FAMILY, f"gpt2-{name}", f"GPT-2 {name}", PAPER, "text generation", sizes, 1e-2).entry())

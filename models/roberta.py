@@ -129,6 +129,6 @@ register(
         "arXiv 1907.11692",
         "text encoding",
         {"tiny": (TINY, 16), "paper": (RobertaConfig(), 128)},
-        2e-3,
+        6e-3,
     ).entry()
 )
