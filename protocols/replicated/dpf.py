@@ -2,11 +2,11 @@
 
 `deal(places, classes)` makes two keys a place x in 0..classes-1; `expand(key, side)` turns each into a vector over the
 ring, and the two vectors add up to the unit vector of x. After Boyle, Gilboa, Ishai, "Function Secret Sharing:
-Improvements and Extensions", CCS 2016 (BGI16), figure 1, with early termination: the last level of the tree is not
-grown, its two values are the halves of one leaf.
+Improvements and Extensions", CCS 2016 (BGI16), figure 1, with early termination: the last three levels of the tree are
+not grown, a leaf holds eight values.
 
-A key is a seed at the root, a correction for each level, and one for the leaves: 16 + 17 d + 16 bytes with
-d = ceil(log2(classes)) - 1, 287 bytes at 50,257 classes. Its size is a function of `classes` alone.
+A key is a seed at the root, a correction for each level, and one for the leaves: 16 + 17 d + 64 bytes with
+d = ceil(log2(classes)) - 3 (or 0), 301 bytes at 50,257 classes. Its size is a function of `classes` alone.
 
 Why the two add up. A node is a block of 16 bytes; its lowest bit is its control bit. Both sides grow the same tree, and
 where a node's control bit is set they add the level's correction to its children. Invariant: off the path to x the two
@@ -14,14 +14,15 @@ sides' nodes are equal; on it they differ, in the control bit too. The roots dif
 nodes are equal, corrected or not. Of a node on the path exactly one side corrects both children: the correction is the
 XOR of the two sides' children where the path is left, which become equal, and flips the control bit of the child on the
 path if both sides had it alike. At the end equal leaves cancel (side 1 negates its own), and on the path the last
-correction, added by the side whose bit is set, makes their difference the unit vector's two entries.
+correction, added by the side whose bit is set, makes their difference the unit vector's eight entries.
 
 Assumption: what BGI16 needs is a pseudorandom generator G. Ours is AES-128 under fixed public keys in the form of
-Matyas, Meyer and Oseas, G(s) = (AES_K0(s) ^ s, AES_K1(s) ^ s), and AES_K2(s) ^ s for the leaves, as usual for this
+Matyas, Meyer and Oseas, G(s) = (AES_K0(s) ^ s, AES_K1(s) ^ s), and with four more keys for a leaf, as usual for this
 purpose: pseudorandom if AES under fixed keys behaves as a random permutation that anybody may evaluate. The other 127
 bits of a node are its seed: with the control bit known, that is its entropy.
 
-Cost: dealing 4 AES blocks a level, both keys together; expanding 3 AES blocks per two values, in whole levels at once.
+Cost: dealing 4 AES blocks a level, both keys together; expanding 3/4 of a block a value, in whole levels at once. With
+two values a leaf keys are 287 bytes and expanding takes twice the time.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from torch import Tensor
 
 BLOCK = 16  # bytes of a seed
 _LEVEL = BLOCK + 1  # bytes of a level's correction: a seed's, and two control bits
-_PER_LEAF = 2  # ring elements of 64 bits in a leaf
-_BATCH = 4  # keys expanded at once: their widest level stays in a core's cache
+_SKIPPED = 3  # levels that are not grown
+_PER_LEAF = 1 << _SKIPPED  # ring elements of 64 bits in a leaf
+_LEAF_BYTES = 8 * _PER_LEAF
+_BATCH = 8  # keys expanded at once: their widest level stays in a core's cache
 Words = NDArray[np.uint64]  # [..., 2]: a block as two little-endian words
 Integers = NDArray[np.uint64]
 _ONE = np.uint64(1)
@@ -50,19 +53,20 @@ def _fixed(name: bytes) -> algorithms.AES:
     return algorithms.AES(hashlib.sha256(b"hush dpf " + name).digest()[:BLOCK])
 
 
-_LEFT, _RIGHT, _LEAF = _fixed(b"left"), _fixed(b"right"), _fixed(b"leaf")
+_LEFT, _RIGHT = _fixed(b"left"), _fixed(b"right")
+_LEAF = [_fixed(b"leaf %d" % block) for block in range(_LEAF_BYTES // BLOCK)]
 
 
 def depth(classes: int) -> int:
-    """Levels of the tree: its leaves hold two values each."""
+    """Levels of the tree that are grown."""
     if classes < 1:
         raise ValueError("a point function needs at least one class")
-    return max(0, (classes - 1).bit_length() - 1)
+    return max(0, (classes - 1).bit_length() - _SKIPPED)
 
 
 def key_bytes(classes: int) -> int:
     """Size of one key of one place."""
-    return BLOCK + _LEVEL * depth(classes) + BLOCK
+    return BLOCK + _LEVEL * depth(classes) + _LEAF_BYTES
 
 
 # ---------------------------------------------------------------------- dealing
@@ -78,10 +82,10 @@ def deal(places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     nodes = [_root(_random(count), side) for side in range(2)]
     parts = [[_bytes(node)] for node in nodes]
     for level in range(levels):
-        correction, nodes = _descend(nodes, (x >> np.uint64(levels - level)) & _ONE)
+        correction, nodes = _descend(nodes, (x >> np.uint64(levels - 1 - level + _SKIPPED)) & _ONE)
         for own in parts:
             own.append(correction)
-    last = _last(nodes, x & _ONE)
+    last = _last(nodes, x & np.uint64(_PER_LEAF - 1))
     keys = [np.concatenate([*own, _bytes(last)], 1) for own in parts]
     return torch.from_numpy(keys[0]), torch.from_numpy(keys[1])
 
@@ -102,11 +106,13 @@ def _descend(nodes: list[Words], turn: Integers) -> tuple[NDArray[np.uint8], lis
     return np.concatenate([_bytes(seed), marks], 1), after
 
 
-def _last(nodes: list[Words], half: Integers) -> Words:
-    """The leaves' correction: unit - leaf_0 + leaf_1 in the ring of 64 bits, negated where side 1 adds it."""
-    unit = np.stack([half == 0, half == 1], 1).astype(np.uint64)
-    gap = unit - _grow(nodes[0], _LEAF) + _grow(nodes[1], _LEAF)
-    return np.where(_on(nodes[1]) == 0, gap, np.uint64(0) - gap)
+def _last(nodes: list[Words], entry: Integers) -> Integers:
+    """The leaves' correction [n, 8]: unit - leaf_0 + leaf_1 in the ring of 64 bits, negated where side 1 adds it."""
+    unit = (entry[:, None] == np.arange(_PER_LEAF, dtype=np.uint64)).astype(np.uint64)
+    first, second = (np.concatenate([_grow(node, key) for key in _LEAF], 1) for node in nodes)
+    gap: Integers = unit - first + second
+    np.negative(gap, out=gap, where=_on(nodes[1]) != 0)
+    return gap
 
 
 # ---------------------------------------------------------------------- expanding
@@ -127,11 +133,8 @@ def _expand(raw: NDArray[np.uint8], classes: int, side: int) -> Tensor:
         start = BLOCK + level * _LEVEL
         width = -(-classes // (_PER_LEAF << (levels - 1 - level)))  # nodes of the next level that are needed
         nodes = _widen(nodes, raw[:, start : start + _LEVEL], width)
-    leaves = _grow(nodes, _LEAF)
-    leaves += _on(nodes) & _words(raw[:, -BLOCK:])[:, None, :]
-    if side == 1:
-        np.negative(leaves, out=leaves)
-    return torch.from_numpy(leaves.reshape(count, -1)[:, :classes].view(np.int64))
+    values = _leaves(nodes, _words(raw[:, -_LEAF_BYTES:]), side)
+    return torch.from_numpy(values.reshape(count, -1)[:, :classes].view(np.int64))
 
 
 def _widen(nodes: Words, correction: NDArray[np.uint8], width: int) -> Words:
@@ -143,6 +146,19 @@ def _widen(nodes: Words, correction: NDArray[np.uint8], width: int) -> Words:
         grown ^= on & _joined(seed, (marks >> np.uint64(child)) & _ONE)[:, None, :]
         after[:, child::2] = grown[:, : (width + 1 - child) // 2]
     return after
+
+
+def _leaves(nodes: Words, correction: Integers, side: int) -> Integers:
+    """Values [n, width, 8] of all leaves, corrected; of side 1 their negatives."""
+    on, values = _on(nodes), np.empty((*nodes.shape[:2], _PER_LEAF), np.uint64)
+    for block, key in enumerate(_LEAF):
+        cut = slice(2 * block, 2 * block + 2)
+        leaf, change = _grow(nodes, key), correction[:, None, cut]
+        if side == 0:
+            np.add(leaf, on & change, out=values[..., cut])
+        else:
+            np.subtract(on & (np.uint64(0) - change), leaf, out=values[..., cut])
+    return values
 
 
 # ---------------------------------------------------------------------- blocks
@@ -181,5 +197,5 @@ def _words(data: NDArray[np.uint8]) -> Words:
     return np.ascontiguousarray(data).view(np.uint64)
 
 
-def _bytes(words: Words) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(words).view(np.uint8).reshape(words.shape[0], BLOCK)
+def _bytes(words: Integers) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(words).view(np.uint8)

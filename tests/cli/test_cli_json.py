@@ -89,8 +89,8 @@ def build():
 @pytest.mark.parametrize(
     ("way", "client_bytes"),
     [
-        ("auto", 5 * 6 * 185),
-        ("dpf", 5 * 6 * 185),
+        ("auto", 5 * 6 * 199),
+        ("dpf", 5 * 6 * 199),
         ("onehot", 5 * 2 * 600 * 8 + 4 * 32),
         ("equality", 5 * 2 * 8 + 4 * 32),
     ],

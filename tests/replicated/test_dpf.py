@@ -34,7 +34,7 @@ def test_at_gpt2s_vocabulary_with_keys_of_logarithmic_size() -> None:
     classes = 50_257
     places = torch.tensor([0, 1, 50_256, 25_000, 32_767, 32_768])
     first, second = dpf.deal(places, classes)
-    assert first.shape == second.shape == (6, 287)
+    assert first.shape == second.shape == (6, 301)
     whole = dpf.expand(first, classes, 0) + dpf.expand(second, classes, 1)
     assert torch.equal(whole, torch.nn.functional.one_hot(places, classes))
 
@@ -48,13 +48,14 @@ def test_sizes_depend_on_the_number_of_classes_alone(classes: int) -> None:
 def test_keys_are_fresh_and_one_side_alone_looks_the_same_for_every_place() -> None:
     """Bits of keys and of expansions are even, for the first place as for the last: 4,096 keys each."""
     count, classes = 4096, 64
+    levels = range(16, 16 + 17 * dpf.depth(classes), 17)
     for place in (0, classes - 1):
         keys = dpf.deal(torch.full((count,), place), classes)
         for side, key in enumerate(keys):
             assert len({bytes(row) for row in key.numpy()}) == count
-            seeds = torch.cat([key[:, 1:16], *(key[:, 17 + 17 * i : 32 + 17 * i] for i in range(5)), key[:, -16:]], 1)
-            assert _evenly(seeds)
-            control = key[:, 32 : 32 + 17 * 5 : 17]
+            assert _evenly(torch.cat([key[:, 1:16], *(key[:, i + 1 : i + 16] for i in levels), key[:, -64:]], 1))
+            control = key[:, 32 : 16 + 17 * len(levels) : 17]
+            assert control.shape == (count, len(levels)) == (count, 3)
             assert set(control.unique().tolist()) == {0, 1, 2, 3}
             assert abs(float(torch.stack([control & 1, control >> 1]).double().mean()) - 0.5) < 0.02
             spread = dpf.expand(key, classes, side)

@@ -14,7 +14,7 @@ from hush.mpc.compiler.types import Kind
 
 LOOKUPS = ("auto", "onehot", "dpf", "equality")
 MANY = 512
-"""Classes from which keys are dealt by default: 1.0 KB for the three parties and an id there, and 8.2 KB as a row."""
+"""Classes from which keys are dealt by default: 1.1 KB for the three parties and an id there, and 8.2 KB as a row."""
 _TRAVELS = "hush_travels"
 _CONVERSIONS = ("aten._to_copy.default", "aten.to.dtype", "aten.to.dtype_layout")
 _NAMES = {Kind.ONEHOT: "one-hot rows", Kind.POINT: "keys", Kind.ID: "numbers"}
