@@ -125,6 +125,7 @@ class _Dealing:
             if ticket is not None and not self._unchanged(ticket, header, held):
                 return False
             self._send(conference, ticket, [h.weights for h in held])
+            conference.post(Tag.SENT, pb.Sent())
             conference.gather(lambda wire: wire.take(Tag.VERIFIED, pb.Verified, wait))
             conference.post(Tag.COMMIT, pb.Commit())
             conference.gather(lambda wire: wire.take(Tag.DEPLOYED, pb.Deployed))

@@ -246,13 +246,16 @@ class Service:
         return self._store.begin(header, program, parsed)
 
     def _receive(self, wire: Wire, incoming: Incoming) -> Deployment:
-        """Take the weights that are not here yet. A provider that goes on reads its own again, which takes time."""
-        if incoming.header.resumable:
-            wire.deadline = max(self._limits.deadline_s, self._limits.idle_s)
+        """Take the weights that are not here yet. A provider that goes on reads its own again, or serves the others
+        first, which takes time."""
+        deadline = self._limits.deadline_s
+        patience = max(deadline, self._limits.idle_s) if incoming.header.resumable else deadline
+        wire.deadline = patience
         for size in incoming.sizes[incoming.held :]:
             incoming.add(wire.receive(size))
-            wire.deadline = self._limits.deadline_s
-        wire.deadline = self._limits.deadline_s
+            wire.deadline = deadline
+        wire.take(Tag.SENT, pb.Sent, patience)
+        wire.deadline = deadline
         return self._store.stage(incoming)
 
     def _verify(self, deployment: Deployment) -> None:

@@ -37,6 +37,7 @@ KEY_BYTES = 32
 _MAGIC = b"hush deployment 2\n"
 _OLD = b"hush deployment 1\n"
 _CHUNK = 1 << 20
+_SYNC = 256 << 20  # bytes after which the disk must have them, so that nobody waits long for the last ones
 _TAG, _SALT, _CHECK, _ID = 16, 16, 8, 16
 _SIZE = struct.Struct("<Q")
 _PLACE = struct.Struct("<16sBQQQ")  # deployment, party, section, chunk, the section's size
@@ -125,7 +126,7 @@ class Writer:
 
     def __init__(self, path: Path, seal: Seal, *, sections: int = 0, end: int = 0) -> None:
         """A new file; or with `sections` and `end` one that goes on after those, its rest cut off."""
-        self.path, self._seal, self.sections = path, seal, sections
+        self.path, self._seal, self.sections, self._unsynced = path, seal, sections, 0
         flags = os.O_RDWR | os.O_CREAT | (0 if sections else os.O_TRUNC)
         self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         if sections:
@@ -144,6 +145,9 @@ class Writer:
             place = self._seal.place(self.sections, chunk, size)
             self._write(cipher.encrypt(_nonce(chunk), view[start : start + length], place))
         self.sections += 1
+        self._unsynced += size
+        if self._unsynced > _SYNC:
+            self.sync()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -153,6 +157,7 @@ class Writer:
     def sync(self) -> None:
         """Have the disk take everything."""
         os.fsync(self._file.fileno())
+        self._unsynced = 0
 
     def close(self) -> None:
         """Let the file go; safe to call twice."""

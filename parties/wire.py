@@ -43,6 +43,7 @@ class Tag(bytes, Enum):
     COMMIT = b"\x0a"
     DEPLOYED = b"\x0b"
     HELD = b"\x0d"
+    SENT = b"\x0e"
 
 
 class Wire:

@@ -149,6 +149,10 @@ class Held(_message.Message):
     copies: Copies
     def __init__(self, weights: _Optional[int] = ..., copies: _Optional[_Union[Copies, _Mapping]] = ...) -> None: ...
 
+class Sent(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Discard(_message.Message):
     __slots__ = ("deployment",)
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]

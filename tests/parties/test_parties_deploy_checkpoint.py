@@ -19,6 +19,8 @@ from hush.mpc.errors import ModelError, ProgramError
 from hush.parties.cli import main
 from hush.parties.cli.deploy import compiled, is_program, ticket_path
 from hush.parties.cli.sources import Source, resolve
+from hush.parties.client import connect
+from hush.parties.local import LocalTrio
 
 SEQ = 6
 
@@ -172,6 +174,34 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFi
     assert main([*deploy, "--checkpoint", str(folder)]) == 1
     assert "weights missing from the checkpoint" in capfd.readouterr().err
     assert list(trio.glob("*.deploying")) == []
+
+
+def test_what_generates_is_deployed_to_generate(tmp_path: Path) -> None:
+    """By default from the model's id, and from a program file; with --forward the plain network."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    checkpoints.write("gpt2", folder)
+    module = source("gpt2", folder).module
+    path, prompt = tmp_path / "file.hush", [7, 3, 11]
+    checkpoint = ["--checkpoint", str(folder)]
+    with LocalTrio(threads=1) as trio:
+        user = {"authority": "ca.pem", "certificate": "provider.pem", "key": "provider.key"}
+        lines = [f"parties = {list(trio.addresses)!r}", "[tls]", *(f"{k} = {v!r}" for k, v in user.items())]
+        (trio.directory / "provider.toml").write_text("\n".join(lines))
+        common = [*checkpoint, "--config", str(trio.directory / "provider.toml")]
+        assert main(["deploy", "gpt2-base", "--seq", str(SEQ), *common]) == 0
+        assert main(["deploy", "gpt2-base", "--seq", str(SEQ), "--forward", "--name", "plain", *common]) == 0
+        assert main(["compile", "gpt2-base", "-o", str(path), "--generate", "--seq", str(SEQ), *checkpoint]) == 0
+        assert main(["deploy", str(path), *common]) == 0
+        with connect(trio.config) as client, torch.no_grad():
+            due = list(prompt)
+            for _ in range(3):
+                due.append(int(module(torch.tensor([due]))[0, -1].argmax()))
+            for name in ("gpt2-base", "file"):
+                assert list(client.generate(name, prompt, max_new_tokens=3)) == due[3:]
+            ids = torch.tensor([due])
+            assert client.program("plain").generation is None
+            assert torch.allclose(client.infer("plain", ids), module(ids), atol=2e-2)
 
 
 def test_what_names_a_program(tmp_path: Path) -> None:
