@@ -24,6 +24,7 @@ from hush.parties.vault import Reader, Seal, VaultError, Writer, stored_size
 from hush.parties.weights import FIRST
 from hush.proto.party_pb2 import Copies, Deploy
 
+_MOST_KEPT = 4  # interrupted deployments
 SERVES, PASSING, KEPT = ".deployment", ".part", ".partial"
 
 
@@ -142,15 +143,20 @@ class Shelf:
             if stale:
                 path.unlink(missing_ok=True)
 
-    def sweep(self, age: float, starting: bool = False) -> None:
-        """Remove interrupted deployments that are older than `age` seconds; at the start also what cannot go on."""
-        if starting:
-            for path in self._directory.glob("*" + PASSING):
+    def clear(self) -> None:
+        """Remove what an earlier process had under way and cannot go on from."""
+        for path in self._directory.glob("*" + PASSING):
+            path.unlink(missing_ok=True)
+
+    def sweep(self, age: float, wanted: bytes | None = None) -> None:
+        """Remove interrupted deployments that are older than `age` seconds, and the oldest if there are too many. The
+        one that is `wanted` now is spared if it is young enough."""
+        with suppress(FileNotFoundError):
+            kept = sorted(self._directory.glob("*" + KEPT), key=lambda p: p.stat().st_mtime, reverse=True)
+            others = [p for p in kept if wanted is None or p != self.path(wanted, KEPT)]
+            old = [p for p in kept if time.time() - p.stat().st_mtime > age]
+            for path in {*old, *others[_MOST_KEPT:]}:
                 path.unlink(missing_ok=True)
-        for path in self._directory.glob("*" + KEPT):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > age:
-                    path.unlink()
 
     # ------------------------------------------------------------------ reading
     def finished(self) -> list[Path]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from hush.mpc.compiler.program import Program
 from hush.mpc.errors import AbortReason, ConfigError, HushError, PartyError
 from hush.mpc.secret import Shared
-from hush.parties import shares
+from hush.parties import memory, shares
 from hush.parties.logs import LOGGER
 from hush.parties.shelf import Shelf, announced
 from hush.parties.status import party_error
@@ -175,6 +175,7 @@ class Store:
                 return True
             if isinstance(deployment.weights, StoredWeights):
                 deployment.weights.drop()
+                memory.trim()
         return fits()
 
     # ------------------------------------------------------------------ deployment
@@ -186,7 +187,7 @@ class Store:
             self._dropped = deque((d for d in self._dropped if d != header.deployment), _REMEMBERED)
             self._given_up = deque((d for d in self._given_up if d != header.deployment), _REMEMBERED)
         if self._shelf is not None:
-            self._shelf.sweep(self._age)
+            self._shelf.sweep(self._age, header.deployment)
         try:
             incoming = Incoming(self._party, header, data, program, self._shelf)
         except PartyError:
@@ -282,7 +283,8 @@ class Store:
                 self._reload(self._shelf, path)
             except (HushError, OSError) as error:
                 self._log_broken(error, path.name)
-        self._shelf.sweep(self._age, starting=True)
+        self._shelf.clear()
+        self._shelf.sweep(self._age)
 
     def _reload(self, shelf: Shelf, path: Path) -> None:
         vault = shelf.open(path)

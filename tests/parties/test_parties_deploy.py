@@ -426,18 +426,24 @@ def test_a_weight_that_changed_before_it_was_sent_goes_on(
         program.bind(network())
 
 
-def test_a_deployment_whose_last_word_was_lost_is_done(
+def test_a_deployment_whose_last_word_was_lost_is_dealt_anew(
     trio: Trio, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parties serve it, and the provider did not hear so: the same call again sends nothing."""
+    """The parties serve it, and the provider did not hear so. Weights that changed since must not pass for deployed."""
     unlink = Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda self, **k: None if self == trio.ticket else unlink(self, **k))
     deploy(program, trio.provider, "net", resume=trio.ticket)
     monkeypatch.undo()
     before = trio.store(0).find("net").id
-    assert resumed(trio, program) == []
-    assert trio.store(0).find("net").id == before
-    assert not trio.ticket.exists()
+    assert trio.ticket.exists()
+    try:
+        assert resumed(trio, program.bind(network(3))) == list(range(1, len(program.weight_specs) + 1))
+        assert trio.store(0).find("net").id != before
+        assert trio.files() == [[".deployment"]] * 3
+        assert not trio.ticket.exists()
+        assert right(trio.answer(), 3)
+    finally:
+        program.bind(network())
 
 
 @pytest.mark.parametrize("how", ["age", "start", "success", "word"])
@@ -470,6 +476,19 @@ def test_what_is_given_up_while_it_arrives_is_not_kept(tmp_path: Path, program: 
     kept.give_up(header.deployment)
     kept.discard(header.deployment, keep=True)
     assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_few_interrupted_deployments_are_kept(tmp_path: Path, program: Program) -> None:
+    """The one that goes on is not among those that make room."""
+    kept, headers = store.Store(0, tmp_path / "d", 9, bytes(32)), [_header(program) for _ in range(7)]
+    for age, header in enumerate(headers):
+        kept.begin(header, program.data, program).add(memoryview(bytes(64)))
+        kept.discard(header.deployment, keep=True)
+        when = time.time() - 1000 + age
+        os.utime(tmp_path / "d" / f"{header.deployment.hex()}.partial", (when, when))
+    left = sorted((tmp_path / "d").iterdir(), key=lambda p: p.stat().st_mtime)
+    assert [p.stem for p in left] == [h.deployment.hex() for h in headers[-5:]]
+    assert kept.begin(headers[-5], program.data, program).held == 1
 
 
 def test_without_a_ticket_nothing_is_kept(trio: Trio, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
