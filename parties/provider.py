@@ -86,16 +86,16 @@ class _Dealing:
             return
         what = {"model": self.name, "program": self.program.digest, "roster": self.parties.roster.hex()}
         ticket = take(self.resume, what)
-        serving = self._serving(ticket) if ticket.again else [False]
-        if not all(serving) and (any(serving) or not self._attempt_or_give_up(ticket)):
+        if (ticket.again and self._served(ticket)) or not self._attempt_or_give_up(ticket):
             self._discard(ticket)
             ticket = new(self.resume, what)
             self._attempt_or_give_up(ticket)
         ticket.path.unlink(missing_ok=True)
 
-    def _serving(self, ticket: Ticket) -> list[bool]:
-        """Which parties serve this deployment already: the last word of a call before this one may have been lost."""
-        return [any(m.deployment == ticket.deployment for m in info.models) for info in self.parties.info()]
+    def _served(self, ticket: Ticket) -> bool:
+        """Whether a party serves this deployment already, as the last word of a call before was lost. All must be dealt
+        anew then: the weights may have changed since, and of what serves no party tells hashes to compare with."""
+        return any(m.deployment == ticket.deployment for info in self.parties.info() for m in info.models)
 
     def _attempt_or_give_up(self, ticket: Ticket) -> bool:
         try:
