@@ -23,6 +23,7 @@ from hush.parties.local import LocalTrio
 from hush.parties.request import Request
 from hush.parties.threads import ThreadTrio
 from hush.parties.wire import Tag
+from hush.protocols.replicated.dpf import key_bytes
 
 LENGTH, LONGER, VOCABULARY = 5, 9, 23
 PROMPT = [7, 1, 9, 4]
@@ -108,6 +109,20 @@ def test_unpadded_prompt_up_to_the_full_context(net: Decoder, weights: str) -> N
     prompt = [*PROMPT, 2]
     with _threads(program, prompt, new) as stream:
         assert list(stream) == greedy(net, prompt, new)
+
+
+def test_a_prompt_by_keys_gives_the_same_tokens(net: Decoder) -> None:
+    calls, longer = (_calls(n, padded=True) for n in (LENGTH, LONGER))
+    modules = Prefill(net), Next(net)
+    program = compile_generator(*modules, calls[0], calls=calls[1:], longer=[longer], context=CONTEXT, lookup="dpf")
+    for prompt in ([7, 1, 9], [7, 1, 9, 4, 2, 11, 3, 20]):
+        with _threads(program, prompt, 3) as stream:
+            assert list(stream) == greedy(net, prompt, 3)
+            first = int(len(prompt) > LENGTH)
+            assert stream.reports[0].cost == predicted_turn(program, first=first)
+            assert (
+                stream.reports[0].client_bytes == (LENGTH, LONGER)[first] * (6 * key_bytes(VOCABULARY) + 16) + 128 + 48
+            )
 
 
 def test_logits_of_every_turn_are_within_the_bound_at_the_predicted_cost(net: Decoder) -> None:
