@@ -70,25 +70,31 @@ class Seen:
     bits: bool = True  # an integer tensor that was 0 or 1 throughout
     whole: bool = True  # numbers without a fraction
 
-    def update(self, value: Any) -> None:
+    def update(self, value: Any, *, divides: bool) -> None:
         """Take one more example's value into account; entries that a mask makes huge do not count.
 
-        Of several results of one op all count, and the first one's shape and dtype stand for them.
+        Of several results of one op all count, and the first one's shape and dtype stand for them. `divides`: also how
+        small magnitudes get, and whether they are whole, which nobody else asks.
         """
         if isinstance(value, list | tuple):
             for part in reversed(value):
-                self.update(part)
+                self.update(part, divides=divides)
         if not isinstance(value, Tensor):
             return
         self.shape, self.dtype = tuple(value.shape), value.dtype
-        finite = value.double().nan_to_num(0.0, 0.0, 0.0)
-        if value.is_floating_point():
+        if not value.numel():
+            return
+        finite = value if value.is_floating_point() else value.double()
+        low, high = (float(edge) for edge in torch.aminmax(finite))
+        if not (low > 1e30 * HUGE and high < math.inf):
+            finite = finite.double().nan_to_num(0.0, 0.0, 0.0)
             finite = torch.where(finite <= 1e30 * HUGE, 0.0, finite)
-        if finite.numel():
-            self.most = max(self.most, float(finite.abs().max()))
+            low, high = (float(edge) for edge in torch.aminmax(finite))
+        self.most = max(self.most, abs(low), abs(high))
+        self.bits = self.bits and not value.is_floating_point() and 0 <= low <= self.most <= 1
+        if divides:
             self.least = min(self.least, float(finite.abs().min()))
             self.whole = self.whole and bool((finite == finite.round()).all())
-            self.bits = self.bits and not value.is_floating_point() and 0 <= float(finite.min()) <= self.most <= 1
 
 
 def observe(draft: Draft, samples: Sequence[Sequence[Any]]) -> dict[fx.Node, Seen]:
@@ -102,7 +108,7 @@ def observe(draft: Draft, samples: Sequence[Sequence[Any]]) -> dict[fx.Node, See
         if node in weights and isinstance(value, Tensor):  # nobody asks how large they are, and they are large tensors
             shown.shape, shown.dtype = tuple(value.shape), value.dtype
         else:
-            shown.update(value)
+            shown.update(value, divides=any(is_op(user, *DIVIDES) for user in node.users))
 
     for sample in samples:
         evaluate(draft.graph, sample, draft.tensors, watch)
