@@ -19,8 +19,12 @@ def build():
     torch.manual_seed(0)
     return torch.nn.Linear(4, 2), (torch.ones(3, 4),)
 
-def stateful():
-    return torch.nn.GRU(4, 4), (torch.ones(3, 2, 4),)
+class Gamma(torch.nn.Module):
+    def forward(self, x):
+        return torch.lgamma(x)
+
+def gamma():
+    return Gamma(), (torch.ones(3, 2, 4),)
 
 def nothing():
     return 7
@@ -66,7 +70,7 @@ ERRORS = [
     ("run absent.py", "no such file"),
     ("run net.py:other", "defines no function 'other'"),
     ("run net.py:nothing", "returns int"),
-    ("run net.py:stateful --link memory", "has no rule"),
+    ("run net.py:gamma --link memory", "has no rule"),
     ("run net.py --link memory --input nan.npy", "holds NaN or infinity"),
     ("run net.py --link memory --input infinite.npy", "holds NaN or infinity"),
     ("run net.py --link memory --input huge.npy", "exceeds the compiled range"),
