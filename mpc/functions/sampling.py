@@ -50,9 +50,9 @@ def choose(p: Protocol, logits: Shared, *, bound: float, choice: Choice = GREEDY
     2. Greedy: `argmax`. Else `_drawn`, and `argmax` of what it gives.
     3. The one-hot row by equality of the place with every token; the token from the row, locally.
 
-    Nothing is opened. Exactly one token is chosen; ties go to the first. Error: logits within 1.5 units of the coarse
-    scale count as equal (2^-10 at worst; 2^-18 for |logits| <= 2^11 in a greedy choice). Rounds: V = 50,257 takes 16
-    levels of comparisons. Gumbel trick: Maddison, Tarlow, Minka, "A* Sampling", NeurIPS 2014.
+    Nothing is opened. Exactly one token is chosen, of equal ones the first. Error: where the coarse scale drops bits
+    (|logits| > 2^10), logits within 3 of its units may be taken for one another; its unit is 2^-10 at most.
+    Rounds: V = 50,257 takes 16 levels of comparisons. Gumbel trick: Maddison, Tarlow, Minka, "A* Sampling", NeurIPS 2014.
     """
     classes = logits.shape[-1]
     drawn = choice.temperature > 0 and choice.top_k != 1

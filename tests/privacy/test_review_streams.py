@@ -5,15 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
-import pytest
-
 from hush.mpc.errors import AbortReason, PartyError
 from hush.parties import inbox
 
 
-def test_messages_without_bytes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_without_bytes_do_not_pile_up() -> None:
     """The reader stops at its limit, and goes on once messages are taken."""
-    monkeypatch.setattr(inbox, "PENDING_LIMIT", 1 << 12)
     pulled, enough = 0, threading.Event()
 
     def pull() -> bytes:
@@ -24,7 +21,7 @@ def test_messages_without_bytes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) 
             raise PartyError(None, AbortReason.DISCONNECTED)
         return b""
 
-    box = inbox.Inbox(None)
+    box = inbox.Inbox(None, limit=1 << 12)
     box.start(pull, lambda: None)
     assert not enough.wait(0.3)
     held = pulled
