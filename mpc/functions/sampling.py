@@ -52,7 +52,8 @@ def choose(p: Protocol, logits: Shared, *, bound: float, choice: Choice = GREEDY
 
     Nothing is opened. Exactly one token is chosen, of equal ones the first. Error: where the coarse scale drops bits
     (|logits| > 2^10), logits within 3 of its units may be taken for one another; its unit is 2^-10 at most.
-    Rounds: V = 50,257 takes 16 levels of comparisons. Gumbel trick: Maddison, Tarlow, Minka, "A* Sampling", NeurIPS 2014.
+    Rounds: V = 50,257 takes 16 levels of comparisons. Gumbel trick: Maddison, Tarlow, Minka, "A* Sampling", NeurIPS
+    2014.
     """
     classes = logits.shape[-1]
     drawn = choice.temperature > 0 and choice.top_k != 1
