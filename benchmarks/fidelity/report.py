@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fidelity.interpret import COMPILED, FIXED, FLOAT, SECURE
 from fidelity.part import Row
@@ -68,13 +67,18 @@ def inserted(page: str, made: str) -> str:
 
 # ---------------------------------------------------------------------- what was measured
 def _what(records: Sequence[Record]) -> str:
-    return "\n".join(f"- **{record.part}**: {_facts(record.facts)}" for record in records)
+    return "\n".join(f"- **{record.part}**: {_facts(record)}" for record in records)
 
 
-def _facts(facts: dict[str, Any]) -> str:
+def _facts(record: Record) -> str:
+    facts = record.facts
     if "pairs" in facts:
         lengths = ", ".join(f"{count} of up to {length}" for length, count in facts["lengths"].items())
-        return f"{facts['network']}; {facts['pairs']} pairs of {facts['sentences']} sentences, by tokens: {lengths}"
+        means = ", ".join(f"{kind} {mean:.2f}" for kind, mean in record.row("", FLOAT)["means"].items())
+        return (
+            f"{facts['network']}; {facts['pairs']} pairs of {facts['sentences']} sentences, by tokens: {lengths}; "
+            f"mean similarity in float: {means}"
+        )
     trained = f"{facts['network']}, {facts['parameters']:,} parameters; trained for {facts['training']}"
     if "examples" in facts:
         return f"{trained}; {facts['examples']} held-out paragraphs of {len(facts['groups'])} groups, as many of each"
