@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from torch.export.graph_signature import InputKind, OutputKind
 
 from hush.mpc.compiler.decompose import take_apart
+from hush.mpc.compiler.quiet import quiet
 from hush.mpc.compiler.spec import Structure, by_name, describe
 from hush.mpc.compiler.types import LAYER, Visibility
 from hush.mpc.errors import HushWarning, ShapeError, UnsupportedOp
@@ -94,8 +95,9 @@ def capture(
 
 def _export(module: torch.nn.Module, call: Call) -> torch.export.ExportedProgram:
     try:
-        exported = torch.export.export(module, tuple(call[0]), dict(call[1]), strict=False)
-        return take_apart(exported.run_decompositions({}))
+        with quiet():
+            exported = torch.export.export(module, tuple(call[0]), dict(call[1]), strict=False)
+            return take_apart(exported.run_decompositions({}))
     except Exception as error:  # export fails in as many ways as models are written
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsupportedOp(

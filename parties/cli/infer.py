@@ -14,11 +14,12 @@ from hush.mpc.compiler import Program
 from hush.mpc.errors import UserError
 from hush.parties import client
 from hush.parties.cli import console, measure
+from hush.parties.cli.hf_inputs import text_call
+from hush.parties.cli.hugging_face import HF
 from hush.parties.cli.inputs import arrange, read
 from hush.parties.cli.network import layer_table
 from hush.parties.cli.options import Checkpoint as Weights
 from hush.parties.cli.options import Input, Json, Text
-from hush.parties.cli.sources import HF, text_call
 from hush.parties.compare import tensors
 from hush.parties.cost import predicted
 from hush.parties.remote import Inference

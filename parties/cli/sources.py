@@ -13,14 +13,11 @@ from torch import nn
 
 from hush import api
 from hush.models import registry
-from hush.models.checkpoint import Checkpoint
-from hush.models.text import excerpt, tokenise
 from hush.mpc.compiler import Program
-from hush.mpc.errors import ModelError, UserError
-from hush.parties.cli.inputs import arrange, parameters, read_call
-
-HF = "hf:"
-PUBLIC_TEXT = "The quick brown fox jumps over the lazy dog. "
+from hush.mpc.errors import UserError
+from hush.parties.cli import hugging_face
+from hush.parties.cli.hugging_face import HF
+from hush.parties.cli.inputs import read_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,52 +164,9 @@ def _extents(call: Sequence[Any], batch: int, length: int) -> tuple[int, int]:
 
 
 def _hugging_face(spec: str, seq: int | None, text: str | None, file: Path | None) -> Source:
-    """A local checkpoint folder through transformers' AutoModel; nothing is ever fetched."""
-    folder = Path(spec.removeprefix(HF)).expanduser()
-    checkpoint = Checkpoint(folder)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder; {HF}PATH names a local checkpoint in the HF layout")
-    _ = checkpoint.config
-    module = _auto_model(folder)
-    if file is not None:
-        given = read_call(file, module)
-        batch, length = _extents(given, 1, 1)
-        return Source(spec, module, given, given, batch=batch, seq=length)
-    takes = parameters(module)
-    if "input_ids" not in takes:
-        raise UserError(f"{spec} takes no text ({', '.join(takes)}): give its arguments in a file (--input)")
-    call = text_call(checkpoint, takes, PUBLIC_TEXT if text is None else text, seq)
-    length = next(a.shape[1] for a in call if a is not None)
-    pad = _padding(checkpoint)
-    filled, padded = (excerpt(checkpoint.tokenizer, words, length, pad) for words in (PUBLIC_TEXT * length, "Yes."))
-    calls = [_named(checkpoint, takes, padded)]
-    return Source(spec, module, _named(checkpoint, takes, filled), call, seq=length, calls=calls)
-
-
-def text_call(checkpoint: Checkpoint, takes: list[str], text: str, length: int | None) -> tuple[Any, ...]:
-    """Arguments of an HF model for a text, padded to `length` (default: the text's bucket)."""
-    return _named(checkpoint, takes, tokenise(checkpoint.tokenizer, text, length, _padding(checkpoint)))
-
-
-def _padding(checkpoint: Checkpoint) -> int:
-    return checkpoint.config.get("pad_token_id") or 0
-
-
-def _named(checkpoint: Checkpoint, takes: list[str], pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[Any, ...]:
-    named: dict[str | int, torch.Tensor] = {"input_ids": pair[0], "attention_mask": pair[1].long()}
-    return arrange({n: t for n, t in named.items() if n in takes}, takes, checkpoint.folder)
-
-
-def _auto_model(folder: Path) -> nn.Module:
-    try:
-        from transformers import AutoModel
-    except ImportError:
-        raise ModelError(f"{HF}PATH needs transformers: pip install transformers") from None
-    try:
-        module: nn.Module = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder} is no checkpoint that transformers can load: {error}") from None
-    return module.eval()
+    made = hugging_face.load(spec, seq, text, file)
+    batch, length = _extents(made.call, 1, 1)
+    return Source(spec, made.module, made.example, made.call, batch=batch, seq=length, calls=made.calls)
 
 
 def _python(path: Path, function: str, file: Path | None) -> Source:
