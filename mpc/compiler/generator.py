@@ -60,7 +60,7 @@ def compile_generator(
         raise UserError(f"reveals={reveals!r}: say 'token' or 'logits'")
     modes = checked_modes(weights, approx, lookup)
     samples = [tuple(args), *map(tuple, calls)]
-    turns = [_continued(prefill, step, call) for call in samples]
+    turns = [_continued(prefill, step, call, context) for call in samples]
     grows = _growth(turns[0][2], step, turns[0])
     following = capture(step, turns[0], {}, (), places=(_PLACE,))
     _check_places(following)
@@ -82,15 +82,18 @@ def compile_generator(
 
 
 # ---------------------------------------------------------------------- examples
-def _continued(prefill: torch.nn.Module, step: torch.nn.Module, call: Sequence[Any]) -> tuple[Tensor, Tensor, State]:
-    """The call of the step that follows a call of the prefill, greedily."""
+def _continued(
+    prefill: torch.nn.Module, step: torch.nn.Module, call: Sequence[Any], context: int
+) -> tuple[Tensor, Tensor, State]:
+    """The call of the step that follows a call of the prefill, greedily. After a prompt that fills the context no step
+    ever runs, and the last place serves for its example."""
     with torch.no_grad():
         made = prefill.eval()(*call)
     logits, state = _parts(made, "prefill")
     token = torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1])
     grows = _growth(state, step, (token, torch.zeros(1, dtype=torch.int64), state))
     length = next((state[name].shape[dim] for name, dim in grows.items()), 0)
-    return token, torch.tensor([length]), state
+    return token, torch.tensor([min(length, context - 1)]), state
 
 
 def _parts(made: Any, what: str) -> tuple[Tensor, State]:

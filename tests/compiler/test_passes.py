@@ -301,3 +301,21 @@ def test_smallest_magnitudes_are_leaked_only_where_something_divides() -> None:
 
     assert [n for n in leakage(compiled(Divide(), (_randn(4),))) if "at least" in n]
     assert not [n for n in leakage(compiled(nn.GELU(), (_randn(4),))) if "at least" in n]
+
+
+class _Tied(nn.Module):
+    """A table that is also the head, behind a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(30, 8)
+        self.norm = nn.LayerNorm(8)
+        nn.init.uniform_(self.norm.weight, 0.5, 1.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.linear(self.norm(self.table(ids)), self.table.weight)
+
+
+def test_a_table_that_is_also_the_head_is_deployed_once() -> None:
+    program = check(_Tied(), (torch.tensor([[3, 7, 29]]),), bound=2e-3)
+    assert [spec.shape for spec in program.weight_specs if len(spec.shape) == 2] == [(30, 8)]

@@ -19,6 +19,7 @@ from hush.mpc.functions.sampling import Choice
 from hush.parties.client import Client, connect, deploy
 from hush.parties.cost import predicted, predicted_turn
 from hush.parties.generation import Asked, Generation
+from hush.parties.generation import prompt as arguments
 from hush.parties.local import LocalTrio
 from hush.parties.request import Request
 from hush.parties.threads import ThreadTrio
@@ -123,6 +124,17 @@ def test_a_prompt_by_keys_gives_the_same_tokens(net: Decoder) -> None:
             assert (
                 stream.reports[0].client_bytes == (LENGTH, LONGER)[first] * (6 * key_bytes(VOCABULARY) + 16) + 128 + 48
             )
+
+
+def test_a_prompt_may_fill_the_context(net: Decoder) -> None:
+    """Then one token can be asked for, and no more."""
+    prompt = [(7 * i) % VOCABULARY for i in range(CONTEXT)]
+    calls = _calls(CONTEXT, padded=False)
+    program = compile_generator(Prefill(net), Next(net), calls[0], calls=calls[1:], context=CONTEXT)
+    with _threads(program, prompt, 1) as stream:
+        assert list(stream) == greedy(net, prompt, 1)
+    with pytest.raises(UserError, match="pass the context"):
+        arguments(program, prompt, 2)
 
 
 def test_logits_of_every_turn_are_within_the_bound_at_the_predicted_cost(net: Decoder) -> None:

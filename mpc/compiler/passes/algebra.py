@@ -10,7 +10,16 @@ from torch import Tensor, fx
 
 from hush.mpc.compiler.capture import Draft
 from hush.mpc.compiler.ops import args_of, is_op
-from hush.mpc.compiler.passes.rewrite import LAYOUT, call, constant_of, drop_dead, replace, scalar_of, visibilities
+from hush.mpc.compiler.passes.rewrite import (
+    LAYOUT,
+    call,
+    constant_of,
+    drop_dead,
+    replace,
+    scalar_of,
+    through_layout,
+    visibilities,
+)
 from hush.mpc.compiler.types import Visibility
 
 _ADD, _MUL, _DIV = "aten.add.Tensor", "aten.mul.Tensor", "aten.div.Tensor"
@@ -97,7 +106,7 @@ def fold_norms(draft: Draft) -> str:
         if gamma is None or seen[node] is not Visibility.SECRET:
             continue
         readers = _readers(node)
-        if not readers or not all(_reads(seen, u, n) for n, u in readers):
+        if not readers or not all(_reads(seen, u, n) and not _tied(draft, args_of(u)[1]) for n, u in readers):
             continue
         for _, user in readers:
             _absorb(draft, user, gamma, beta)
@@ -136,6 +145,14 @@ def _readers(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
 def _reads(seen: dict[fx.Node, Visibility], user: fx.Node, operand: fx.Node) -> bool:
     own = is_op(user, "hush.affine") and args_of(user)[0] is operand
     return own and seen.get(args_of(user)[1], Visibility.SECRET) is not Visibility.SECRET
+
+
+def _tied(draft: Draft, weight: fx.Node) -> bool:
+    """Whether a layer's parameter is read elsewhere too, as a table of embeddings that is also the head: with a norm's
+    weights in it, it would be another tensor, and the parties would hold both."""
+    source = through_layout(weight)
+    uses = [u for n in draft.graph.nodes if n.op == "get_attr" and n.target == source.target for u in n.users]
+    return source.op == "get_attr" and len(uses) > 1
 
 
 def _absorb(draft: Draft, user: fx.Node, gamma: fx.Node, beta: fx.Node | None) -> None:
