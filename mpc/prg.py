@@ -6,11 +6,10 @@ import struct
 from typing import Protocol
 
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from torch import Tensor
 
 from hush.mpc.errors import ProtocolError
-from hush.mpc.ring import Ring
+from hush.mpc.ring import Ring, backends
 
 KEY_BYTES = 32
 _LIMIT = 1 << 32
@@ -18,11 +17,7 @@ _LIMIT = 1 << 32
 
 def keystream(key: bytes, nonce: bytes, nbytes: int) -> Tensor:
     """The first `nbytes` of ChaCha20 (RFC 8439), 32-byte key, 12-byte nonce, counter from 0; uint8."""
-    out = torch.zeros(nbytes, dtype=torch.uint8)
-    if nbytes:
-        view = out.numpy().data
-        Cipher(algorithms.ChaCha20(key, b"\0\0\0\0" + nonce), mode=None).encryptor().update_into(view, view)
-    return out
+    return backends.get().keystream(key, nonce, nbytes)
 
 
 class Randomness(Protocol):

@@ -47,3 +47,56 @@ class Kernels:
 
     def spread(self, planes: Ints, out: Ints) -> None:
         """out [count, n] = every bit as 0 or 1."""
+    def answer(
+        self,
+        widths: tuple[int, int, int],
+        mine: Ints,
+        got: Ints | None,
+        low: Ints,
+        mask: Ints,
+        base: Ints,
+        message: Ints,
+        masked: Ints | None,
+    ) -> None: ...
+    def correct(self, widths: tuple[int, int, int], base: Ints, message: Ints) -> None: ...
+    def split(
+        self,
+        widths: tuple[int, int, int],
+        mine: Ints,
+        got: Ints | None,
+        z: Ints,
+        drawn: Ints,
+        low: Ints,
+        mask: Ints,
+        other: Ints,
+        base: Ints,
+        message: Ints,
+        masked: Ints | None,
+    ) -> None: ...
+    def narrow(
+        self, widths: tuple[int, int, int], z: Ints, plus: Ints, minus: Ints, constant: int, out: Ints
+    ) -> None: ...
+    def deal_choice(
+        self,
+        bits: int,
+        b0: Ints,
+        b1: Ints,
+        x0: Ints,
+        x1: Ints,
+        a: Ints,
+        d: Ints,
+        out: Ints,
+        second: Ints,
+    ) -> None: ...
+    def choose(
+        self,
+        bits: int,
+        c: Ints,
+        x0: Ints,
+        x1: Ints | None,
+        other: Ints,
+        a: Ints,
+        d: Ints,
+        out: Ints,
+    ) -> None: ...
+    def chacha20(self, key: bytes, nonce: bytes, out: NDArray[np.uint8]) -> None: ...

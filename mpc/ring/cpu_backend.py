@@ -12,13 +12,14 @@ from torch import Tensor
 
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import _cpu
+from hush.mpc.ring.cpu_steps import CpuSteps
 from hush.mpc.ring.ring import Ring
-from hush.mpc.ring.torch_backend import TorchKernels, words
+from hush.mpc.ring.torch_backend import words
 
 Pair = tuple[Tensor, Tensor]
 
 
-class CpuKernels:
+class CpuKernels(CpuSteps):
     """`Kernels` in C++ for one instruction set (default: the best of this CPU); other devices get the reference.
 
     Large products use `torch.get_num_threads()` threads. The GIL is free while a kernel runs.
@@ -27,8 +28,7 @@ class CpuKernels:
     name = "cpu"
 
     def __init__(self, isa: str | None = None) -> None:
-        self._native = _cpu.Kernels(isa or _cpu.supported()[0])
-        self._reference = TorchKernels()
+        super().__init__(isa or _cpu.supported()[0])
 
     @property
     def about(self) -> str:

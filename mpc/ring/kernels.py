@@ -7,6 +7,8 @@ from typing import Protocol
 from torch import Tensor
 
 from hush.mpc.ring.ring import Ring
+from hush.mpc.ring.torch_steps import Terms
+from hush.mpc.ring.widths import Widths
 
 
 class Kernels(Protocol):
@@ -58,3 +60,34 @@ class Kernels(Protocol):
 
     def spread(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:
         """[planes, numel]: every bit as a ring element 0 or 1."""
+
+    def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
+        """uint8 [nbytes]: ChaCha20 (RFC 8439) of a 32-byte key and a 12-byte nonce, counter from 0."""
+
+    # -------------------------------------------------------------- steps of protocols, flat [n], see torch_steps
+    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, w: Widths) -> tuple[Tensor, Tensor]:
+        """(message p, base) for c = mine + got + 2^(k-2), or c = mine: p = (1 - 2 c_msb) low - mask mod 2^e as it
+        travels, base = floor(c mod 2^(k-1) / 2^f) + (c_msb + p) 2^h - 2^(k-2-f) mod 2^k'."""
+
+    def correct(self, base: Tensor, message: Tensor, w: Widths) -> Tensor:
+        """base + 2^h p mod 2^k' for a received p; `base` may be overwritten."""
+
+    def split(
+        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], w: Widths
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(x2, message, r') for r' = sum(r) - z = r_msb 2^(k-1) + r_hi 2^f + ...: x2 = (a + b) 2^h - r_hi - drawn mod
+        2^k' with (a, b) = masks, and r_msb - low mod 2^e as it travels."""
+
+    def narrow(self, z: Tensor, plus: Tensor, minus: Tensor, constant: int, w: Widths) -> Tensor:
+        """floor((z + plus - minus + constant mod 2^k) / 2^f) mod 2^k'."""
+
+    def deal_choice(
+        self, bits: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor], draws: tuple[Tensor, Tensor], ring: Ring
+    ) -> tuple[Tensor, Tensor]:
+        """(a - draws[0], a (x0 + x1) - draws[1]) for the bits a = b0 ^ b1, int64 [words]."""
+
+    def choose(
+        self, c: Tensor, known: Terms, other: Tensor, dealt: tuple[Tensor, Tensor], total: Tensor, ring: Ring
+    ) -> Tensor:
+        """total + c sum(known) + (1 - 2c) (d + a other) for the bits c, int64 [words], and (a, d) = dealt; may overwrite
+        `total`."""

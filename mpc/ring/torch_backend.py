@@ -7,9 +7,11 @@ through 16-bit limbs in float64, which is exact as well.
 from __future__ import annotations
 
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from torch import Tensor
 
 from hush.mpc.ring.ring import Ring
+from hush.mpc.ring.torch_steps import TorchSteps
 
 WORD = 64
 _LIMB = 16
@@ -49,7 +51,7 @@ def _limb_matmul(x: Tensor, y: Tensor) -> Tensor:
     return total
 
 
-class TorchKernels:
+class TorchKernels(TorchSteps):
     """`Kernels` in plain torch."""
 
     name = "torch"
@@ -127,6 +129,14 @@ class TorchKernels:
         lane = torch.arange(WORD, device=planes.device)
         bits = (planes.unsqueeze(-1) >> lane) & 1
         return bits.flatten(1)[:, :numel].to(ring.dtype)
+
+    def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
+        """ChaCha20 by OpenSSL."""
+        out = torch.zeros(nbytes, dtype=torch.uint8)
+        if nbytes:
+            view = out.numpy().data
+            Cipher(algorithms.ChaCha20(key, b"\0\0\0\0" + nonce), mode=None).encryptor().update_into(view, view)
+        return out
 
     def __repr__(self) -> str:
         return "TorchKernels()"

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import flip
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import adder, rotation, wire
 from hush.protocols.replicated.boolean import Parts, join_parts
 from hush.protocols.replicated.pairs import share_sum
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import flip
 
 
 def to_bits(party: Party, x: Shared, *, planes: int) -> Step[SharedBits]:

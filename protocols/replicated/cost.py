@@ -16,6 +16,7 @@ from hush.mpc.cost import Traffic
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared, SharedBits, words
 from hush.mpc.step import Step, together
 from hush.protocols.replicated import boolean, costs, costs_bits, linear
@@ -25,7 +26,6 @@ from hush.protocols.replicated.local import LocalPrimitives
 from hush.protocols.replicated.products import operands, widths
 from hush.protocols.replicated.public import same
 from hush.protocols.replicated.rotation import slices
-from hush.protocols.replicated.widths import Widths
 
 T = TypeVar("T")
 

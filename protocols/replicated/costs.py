@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
 from hush.protocols.replicated.lookup import PUBLIC_ROTATION
 from hush.protocols.replicated.rotation import slices
-from hush.protocols.replicated.widths import Widths
 from hush.protocols.replicated.wire import size
 
 Rounds = list[Traffic]

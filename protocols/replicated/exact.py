@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
 from hush.protocols.replicated import compare, convert, fused, truncate
@@ -12,7 +13,6 @@ from hush.protocols.replicated.boolean import join_parts
 from hush.protocols.replicated.linear import coarser, sub
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.rotation import slices
-from hush.protocols.replicated.widths import Widths
 
 
 def wide(widths: Widths) -> Widths:
@@ -43,6 +43,7 @@ def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
     comparisons = [
         compare.exceeds(party, masked, widths.shift, x.ring, mask_owner(cut.rotation))
         for cut, (_, _, masked) in zip(slices(x.numel), outcomes, strict=True)
+        if masked is not None  # always: the input is shared
     ]
     excess = SharedBits(join_parts(list((yield from together(*comparisons))), 1), x.shape)
     one = yield from convert.from_bits(party, excess, ring)

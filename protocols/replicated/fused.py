@@ -26,12 +26,14 @@ import torch
 from torch import Tensor
 
 from hush.mpc.prg import Randomness
+from hush.mpc.ring.torch_steps import Terms
+from hush.mpc.ring.widths import Widths
 from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import rotation, wire
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths, flip
 
-Outcome = tuple[Tensor, Tensor, Tensor]  # of a slice: the two output parts, and c (roles 0 and 1) or r (role 2)
+Outcome = tuple[Tensor, Tensor, Tensor | None]
+"""Of a slice: the two output parts; of a shared input also c (roles 0 and 1) or r (role 2)."""
 Piece = Callable[[tuple[int, ...], int, int], Tensor]
 """piece(which, start, stop): elements start..stop, flat, of the sum of the named parts of a shared input."""
 
@@ -86,28 +88,14 @@ def _draw_20(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor,
     return stream.elements(n, w.ring), stream.elements(n, w.out), stream.elements(n, w.top), stream.elements(n, w.top)
 
 
-def _answer(low: Tensor, sign: Tensor, mask: Tensor) -> Tensor:
-    """p0 = (1 - 2 c_msb) r' - a, and p1 alike; not reduced, since bit planes carry the low bits alone."""
-    return flip(low, sign).sub_(mask)
-
-
-def _centre(c: Tensor, sign: Tensor, p0: Tensor, p1: Tensor, w: Widths) -> Tensor:
-    """x1 = c_hi + (c_msb + p0 + p1) 2^h - 2^(k-2-f); sign = -c_msb."""
-    top = w.raise_top(torch.add(p0, p1).sub_(sign.to(p0.dtype)))
-    return w.out.reduce(top.add_(w.middle(c)).sub_(w.offset >> w.shift))
-
-
 def _product_0(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     n, kernels = z.numel(), party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
     mine = w.ring.reduce(z + big)
     got = yield Round(to_next=(wire.pack(kernels, mine, w.ring),), from_next=(wire.spec(n, w.ring),))
-    c = w.ring.reduce(torch.add(mine, wire.unpack(kernels, got.from_next[0], n, w.ring)).add_(w.offset))
-    sign = w.sign(c)
-    p0 = _answer(low, sign, a)
-    got = yield Round(to_next=(wire.pack(kernels, p0, w.top),), from_next=(wire.spec(n, w.top),))
-    p1 = wire.unpack(kernels, got.from_next[0], n, w.top)
-    return x0, _centre(c, sign, p0, p1, w), c
+    p0, x1 = kernels.answer(mine, wire.unpack(kernels, got.from_next[0], n, w.ring), low, a, w)
+    got = yield Round(to_next=(p0,), from_next=(wire.spec(n, w.top),))
+    return x0, kernels.correct(x1, got.from_next[0], w), None
 
 
 def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
@@ -119,31 +107,26 @@ def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
         from_prev=(wire.spec(n, w.ring),),
         from_next=(wire.spec(n, w.out), wire.spec(n, w.top)),
     )
-    c = w.ring.reduce(torch.add(mine, wire.unpack(kernels, got.from_prev[0], n, w.ring)).add_(w.offset))
     x2, low = _from_2(party, got.from_next, n, w)
-    sign = w.sign(c)
-    p1 = _answer(low, sign, b)
-    got = yield Round(to_prev=(wire.pack(kernels, p1, w.top),), from_prev=(wire.spec(n, w.top),))
-    p0 = wire.unpack(kernels, got.from_prev[0], n, w.top)
-    return _centre(c, sign, p0, p1, w), x2, c
+    p1, x1 = kernels.answer(mine, wire.unpack(kernels, got.from_prev[0], n, w.ring), low, b, w)
+    got = yield Round(to_prev=(p1,), from_prev=(wire.spec(n, w.top),))
+    return kernels.correct(x1, got.from_prev[0], w), x2, None
 
 
 def _product_2(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     drawn = _draw_20(party.with_next, z.numel(), w)
     mask = party.with_prev.elements((z.numel(),), w.ring)
     b = party.with_prev.elements((z.numel(),), w.top)
-    r = w.ring.reduce(torch.add(drawn[0], mask).sub_(z))
-    return (yield from _split_2(party, r, drawn, b, w))
+    return (yield from _split_2(party, (drawn[0], mask), z, drawn, b, w))
 
 
 def _split_2(
-    party: Party, r: Tensor, drawn: tuple[Tensor, Tensor, Tensor, Tensor], b: Tensor, w: Widths
+    party: Party, mask: Terms, z: Tensor, drawn: tuple[Tensor, Tensor, Tensor, Tensor], b: Tensor, w: Widths
 ) -> Step[Outcome]:
-    """P2's part, the same for both kinds of input: share r's high bits with P1."""
+    """P2's part, the same for both kinds of input: share the high bits of r = sum(mask) - z with P1."""
     _, x0, low, a = drawn
-    x2 = w.out.reduce(w.raise_top(a + b).sub_(w.middle(r)).sub_(x0))
-    rest = w.sign(r).to(low.dtype).add_(low).neg_()  # r_msb - r'
-    yield Round(to_prev=(wire.pack(party.kernels, x2, w.out), wire.pack(party.kernels, rest, w.top)))
+    x2, rest, r = party.kernels.split(mask, z, x0, low, (a, b), w)
+    yield Round(to_prev=(wire.pack(party.kernels, x2, w.out), rest))
     yield Round()
     return x2, x0, r
 
@@ -158,12 +141,10 @@ def _shared_0(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Ste
     n, kernels = cut.numel, party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
     c = w.ring.reduce(torch.add(piece((0, 1), cut.start, cut.stop), big).add_(w.offset))
-    sign = w.sign(c)
-    p0 = _answer(low, sign, a)
-    yield Round(to_next=(wire.pack(kernels, c, w.ring), wire.pack(kernels, p0, w.top)))
+    p0, x1 = kernels.answer(c, None, low, a, w)
+    yield Round(to_next=(wire.pack(kernels, c, w.ring), p0))
     got = yield Round(from_next=(wire.spec(n, w.top),))
-    p1 = wire.unpack(kernels, got.from_next[0], n, w.top)
-    return x0, _centre(c, sign, p0, p1, w), c
+    return x0, kernels.correct(x1, got.from_next[0], w), c
 
 
 def _shared_1(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
@@ -172,16 +153,13 @@ def _shared_1(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Ste
     awaited = (wire.spec(n, w.ring), wire.spec(n, w.top))
     got = yield Round(from_prev=awaited, from_next=(wire.spec(n, w.out), wire.spec(n, w.top)))
     c = wire.unpack(kernels, got.from_prev[0], n, w.ring)
-    p0 = wire.unpack(kernels, got.from_prev[1], n, w.top)
     x2, low = _from_2(party, got.from_next, n, w)
-    sign = w.sign(c)
-    p1 = _answer(low, sign, b)
-    yield Round(to_prev=(wire.pack(kernels, p1, w.top),))
-    return _centre(c, sign, p0, p1, w), x2, c
+    p1, x1 = kernels.answer(c, None, low, b, w)
+    yield Round(to_prev=(p1,))
+    return kernels.correct(x1, got.from_prev[1], w), x2, c
 
 
 def _shared_2(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
     drawn = _draw_20(party.with_next, cut.numel, w)
     b = party.with_prev.elements((cut.numel,), w.top)
-    r = w.ring.reduce(torch.sub(drawn[0], piece((0,), cut.start, cut.stop)))
-    return (yield from _split_2(party, r, drawn, b, w))
+    return (yield from _split_2(party, (drawn[0],), piece((0,), cut.start, cut.stop), drawn, b, w))

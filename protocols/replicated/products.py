@@ -11,12 +11,12 @@ from torch import Tensor
 from hush.mpc.protocol import ConvShape
 from hush.mpc.ring import Ring
 from hush.mpc.ring.kernels import Kernels
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import truncate
 from hush.protocols.replicated.linear import product_shape, rescale
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths
 
 
 def widths(ring: Ring, product: int, frac: int, out: Ring) -> Widths:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import fused, zero
 from hush.protocols.replicated.linear import add_at_zero, coarser
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths
 
 Parts = tuple[Tensor, Tensor]
 
@@ -46,11 +46,11 @@ def narrow_product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
     """
     if not widths.shift:
         return (yield from zero.reshare(party, widths.out.reduce(z), widths.out))
-    summand = zero.zero(party, z.numel(), widths.ring).add_(z.reshape(-1))
-    if party.index == 0:
-        summand.add_(centring(widths.shift))
-    shifted = widths.ring.shift_right(widths.ring.reduce(summand), widths.shift)
-    first, second = yield from zero.pass_on(party, widths.out.reduce(shifted), widths.out)
+    constant = centring(widths.shift) if party.index == 0 else 0
+    shape, ring = (z.numel(),), widths.ring
+    plus, minus = party.with_next.elements(shape, ring), party.with_prev.elements(shape, ring)
+    shifted = party.kernels.narrow(z.reshape(-1), plus, minus, constant, widths)
+    first, second = yield from zero.pass_on(party, shifted, widths.out)
     return first.reshape(z.shape), second.reshape(z.shape)
 
 

@@ -15,11 +15,11 @@ import pytest
 from torch import Tensor
 
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
 from hush.protocols.replicated import boolean, compare, convert, fused, opening, products, truncate, zero
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths
 from tests.privacy.views import Additive, Arithmetic, Experiment, Leak, Program, Run, assert_private
 
 RING2, RING3, RING4 = Ring(2), Ring(3), Ring(4)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Step
 from hush.protocols.replicated import boolean, compare, convert, fused, products, truncate, wire, zero
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths
 from tests.privacy.views import (
     Additive,
     Arithmetic,

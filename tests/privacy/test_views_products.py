@@ -17,11 +17,11 @@ from torch import Tensor
 
 from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import fused, linear, opening, products, public, truncate, zero
 from hush.protocols.replicated.party import Party
-from hush.protocols.replicated.widths import Widths
 from tests.privacy.enumeration import Column
 from tests.privacy.views import (
     Additive,

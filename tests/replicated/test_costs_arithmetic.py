@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hush.mpc.cost import Traffic
 from hush.mpc.protocol import ConvShape
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.step import Step, together
 from hush.protocols.replicated import costs
 from hush.protocols.replicated.rotation import ROTATE_MIN, slices
-from hush.protocols.replicated.widths import Widths
 from tests.support.trio import Trio
 
 

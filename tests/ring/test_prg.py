@@ -13,6 +13,8 @@ from hush.mpc import prg
 from hush.mpc.errors import ProtocolError
 from hush.mpc.prg import Stream, keystream
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.ring.kernels import Kernels
+from hush.mpc.ring.torch_backend import TorchKernels
 
 COUNTING = bytes(range(32))
 VECTORS = [  # key, nonce, block counter, keystream of that block: RFC 8439 appendix A.1, then 2.3.2 and 2.4.2
@@ -69,14 +71,20 @@ VECTORS = [  # key, nonce, block counter, keystream of that block: RFC 8439 appe
 
 
 @pytest.mark.parametrize(("key", "nonce", "block", "expected"), VECTORS)
-def test_keystream_is_rfc_8439(key: bytes, nonce: bytes, block: int, expected: str) -> None:
-    stream = keystream(key, nonce, 64 * (block + 1))
+def test_keystream_is_rfc_8439(kernels: Kernels, key: bytes, nonce: bytes, block: int, expected: str) -> None:
+    stream = kernels.keystream(key, nonce, 64 * (block + 1))
     assert bytes(stream[64 * block :].tolist()).hex() == expected
 
 
 @given(nbytes=st.integers(0, 300))
 def test_any_length_is_a_prefix(nbytes: int) -> None:
     assert torch.equal(keystream(COUNTING, bytes(12), nbytes), keystream(COUNTING, bytes(12), 300)[:nbytes])
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 1023, 1024, 1025, 100_003])
+def test_backends_make_the_same_stream(kernels: Kernels, nbytes: int) -> None:
+    key, nonce = bytes(range(100, 132)), bytes(range(12))
+    assert torch.equal(kernels.keystream(key, nonce, nbytes), TorchKernels().keystream(key, nonce, nbytes))
 
 
 draws = st.one_of(

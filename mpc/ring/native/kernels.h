@@ -36,6 +36,39 @@ struct Planes {
     void *elements;
 };
 
+// Ring elements as they travel: whole words (planes == 0), or so many bit planes, `step` words apart.
+struct Message {
+    int64_t planes;
+    void *data;
+    int64_t step;
+};
+
+// One step of a truncation from 2^k to 2^out that drops `shift` bits; which operands a step reads is in steps.inc.
+struct Trim {
+    int64_t n, k, out, shift;
+    const void *mine, *got, *z, *low, *mask, *other, *drawn;
+    void *base, *masked;
+    Message message;
+};
+
+struct Narrow {
+    int64_t n, k, out, shift;
+    const void *z, *plus, *minus;
+    uint64_t constant;
+    void *to;
+};
+
+// One step of a selection in 2^k by bits in words of planes.
+struct Choice {
+    int64_t n, k;
+    const uint64_t *b0, *b1;
+    const void *x0, *x1, *other, *a, *d;
+    void *to, *second;
+};
+
+// Widths of a truncation's ring, its output's and that of the output's top, 1 for 32 bits: 4 ring + 2 output + top.
+using TrimStep = void (*)(const Trim &);
+
 // Per element width: [0] 64 bits, [1] 32 bits.
 struct Kernels {
     const char *name;
@@ -45,6 +78,10 @@ struct Kernels {
     void (*to_planes[2])(const Planes &);    // bits shift .. shift + count - 1, past the last element 0
     void (*from_planes[2])(const Planes &);  // shift ignored, count at most the width
     void (*spread[2])(const Planes &);       // elements [count][n], each 0 or 1
+    TrimStep answer[8], correct[8], split[8];
+    void (*narrow[4])(const Narrow &);       // 2 ring + output
+    void (*deal_choice[2])(const Choice &), (*choose[2])(const Choice &);
+    void (*chacha)(const uint8_t *key, const uint8_t *nonce, int64_t n, uint8_t *out);
 };
 
 extern const Kernels portable;

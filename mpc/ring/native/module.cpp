@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels.h"
@@ -125,6 +126,8 @@ std::vector<const hush::Kernels *> supported() {
     sets.push_back(&hush::portable);
     return sets;
 }
+
+using Widths = std::array<int64_t, 3>;  // bits of the ring, of the output's, and dropped
 
 class Kernels {
   public:
@@ -245,7 +248,118 @@ class Kernels {
         call(table_->spread, elements, planes, extent(elements, 1), 0);
     }
 
+    // Steps of a truncation (hush.mpc.ring.kernels.Kernels): the message is written, or read by `correct`.
+    void answer(Widths widths, const Array &mine, const Pair &got, const Array &low, const Array &mask, const Array &base,
+                const Array &message, const Pair &masked) const {
+        const Trim g = trim(widths, base, message, {{mine, 0}, {got, 0}, {masked, 0}, {low, 2}, {mask, 2}});
+        nb::gil_scoped_release unlocked;
+        table_->answer[g.kind]({g.n, widths[0], widths[1], widths[2], at(mine, 0), at(got, 0), nullptr, at(low, 0),
+                                at(mask, 0), nullptr, nullptr, out(base), out(masked), g.message});
+    }
+
+    void correct(Widths widths, const Array &base, const Array &message) const {
+        const Trim g = trim(widths, base, message, {});
+        nb::gil_scoped_release unlocked;
+        table_->correct[g.kind]({g.n, widths[0], widths[1], widths[2], nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+                                 nullptr, out(base), nullptr, g.message});
+    }
+
+    void split(Widths widths, const Array &mine, const Pair &got, const Array &z, const Array &drawn, const Array &low,
+               const Array &mask, const Array &other, const Array &base, const Array &message, const Pair &masked) const {
+        const Trim g = trim(widths, base, message,
+                            {{mine, 0}, {got, 0}, {z, 0}, {masked, 0}, {drawn, 1}, {low, 2}, {mask, 2}, {other, 2}});
+        nb::gil_scoped_release unlocked;
+        table_->split[g.kind]({g.n, widths[0], widths[1], widths[2], at(mine, 0), at(got, 0), at(z, 0), at(low, 0),
+                               at(mask, 0), at(other, 0), at(drawn, 0), out(base), out(masked), g.message});
+    }
+
+    void narrow(Widths widths, const Array &z, const Array &plus, const Array &minus, uint64_t constant,
+                const Array &to) const {
+        const int ring = width_of(z), output = width_of(to);
+        const int64_t n = extent(to, 0);
+        require(ring == (widths[0] > 32 ? 0 : 1) && output == (widths[1] > 32 ? 0 : 1), "element types differ");
+        for (const Array *x : {&z, &plus, &minus}) require_flat(*x, ring, n);
+        require_flat(to, output, n);
+        nb::gil_scoped_release unlocked;
+        table_->narrow[2 * ring + output](
+            {n, widths[0], widths[1], widths[2], at(z, 0), at(plus, 0), at(minus, 0), constant, out(to)});
+    }
+
+    // Steps of a selection by single planes.
+    void deal_choice(int64_t bits, const Array &b0, const Array &b1, const Array &x0, const Array &x1, const Array &a,
+                     const Array &d, const Array &to, const Array &second) const {
+        const int width = width_of(to);
+        const int64_t n = extent(to, 0);
+        for (const Array *x : {&x0, &x1, &a, &d, &to, &second}) require_flat(*x, width, n);
+        for (const Array *b : {&b0, &b1}) require_flat(*b, 0, (n + 63) / 64);
+        nb::gil_scoped_release unlocked;
+        table_->deal_choice[width]({n, bits, words(b0), words(b1), at(x0, 0), at(x1, 0), nullptr, at(a, 0), at(d, 0), out(to),
+                                    out(second)});
+    }
+
+    void choose(int64_t bits, const Array &c, const Array &x0, const Pair &x1, const Array &other, const Array &a,
+                const Array &d, const Array &to) const {
+        const int width = width_of(to);
+        const int64_t n = extent(to, 0);
+        for (const Array *x : {&x0, &other, &a, &d, &to}) require_flat(*x, width, n);
+        if (x1) require_flat(*x1, width, n);
+        require_flat(c, 0, (n + 63) / 64);
+        nb::gil_scoped_release unlocked;
+        table_->choose[width](
+            {n, bits, words(c), nullptr, at(x0, 0), at(x1, 0), at(other, 0), at(a, 0), at(d, 0), out(to), nullptr});
+    }
+
+    void chacha20(nb::bytes key, nb::bytes nonce, const Array &to) const {
+        require(key.size() == 32 && nonce.size() == 12, "ChaCha20 takes a key of 32 bytes and a nonce of 12");
+        require(contiguous(to), "the output must be contiguous");
+        const auto *k = static_cast<const uint8_t *>(key.data()), *v = static_cast<const uint8_t *>(nonce.data());
+        const int64_t n = static_cast<int64_t>(to.nbytes());
+        auto *bytes = static_cast<uint8_t *>(out(to));
+        nb::gil_scoped_release unlocked;
+        table_->chacha(k, v, n, bytes);
+    }
+
   private:
+    using Operand = std::pair<Pair, int>;  // and whose width it has: 0 the ring's, 1 the output's, 2 the top's
+    struct Trim {
+        int64_t n;
+        int kind;
+        hush::Message message;
+    };
+
+    static void *out(const Array &x) { return const_cast<char *>(at(x, 0)); }
+    static void *out(const Pair &x) { return x ? out(*x) : nullptr; }
+    static const uint64_t *words(const Array &x) { return reinterpret_cast<const uint64_t *>(at(x, 0)); }
+
+    static void require_flat(const Array &x, int width, int64_t n) {
+        require(width_of(x) == width, "element types differ");
+        require(x.ndim() == 1 && extent(x, 0) == n && contiguous(x), "operands are flat, contiguous and of one length");
+    }
+
+    // The sizes and the message of a truncation's step, checked against its operands.
+    static Trim trim(const Widths &w, const Array &base, const Array &message, const std::vector<Operand> &operands) {
+        const int64_t k = w[0], out_bits = w[1], shift = w[2], top = out_bits - (k - 1 - shift), n = extent(base, 0);
+        require(k >= 3 && k <= 64 && shift >= 0 && shift <= k - 2 && out_bits <= 64 && top >= 2 && top <= out_bits,
+                "widths that no truncation has");
+        const int width[3] = {k > 32 ? 0 : 1, out_bits > 32 ? 0 : 1, top > 32 ? 0 : 1};
+        require_flat(base, width[1], n);
+        for (const auto &[x, kind] : operands) {
+            if (x) require_flat(*x, width[kind], n);
+        }
+        require(contiguous(message), "a message must be contiguous");
+        Trim found{n, 4 * width[0] + 2 * width[1] + width[2], {0, out(message), 0}};
+        if (top == 32 || top == 64) {
+            require_flat(message, width[2], n);
+        } else {
+            require(message.ndim() == 2 && width_of(message) == 0 && extent(message, 0) == top &&
+                        extent(message, 1) == (n + 63) / 64,
+                    "the message does not fit the elements");
+            found.message.planes = top;
+            found.message.step = extent(message, 1);
+        }
+        return found;
+    }
+
     static std::vector<int64_t> ramp(int64_t count, int64_t step) {
         std::vector<int64_t> out(static_cast<size_t>(count));
         for (int64_t i = 0; i < count; ++i) out[static_cast<size_t>(i)] = i * step;
@@ -296,5 +410,15 @@ NB_MODULE(_cpu, m) {
         .def("cross_mul", &Kernels::cross_mul, "x0"_a, "x1"_a, "y0"_a, "y1"_a, "out"_a)
         .def("to_planes", &Kernels::to_planes, "elements"_a, "out"_a, "shift"_a)
         .def("from_planes", &Kernels::from_planes, "planes"_a, "out"_a)
-        .def("spread", &Kernels::spread, "planes"_a, "out"_a);
+        .def("spread", &Kernels::spread, "planes"_a, "out"_a)
+        .def("answer", &Kernels::answer, "widths"_a, "mine"_a, "got"_a.none(), "low"_a, "mask"_a, "base"_a, "message"_a,
+             "masked"_a.none())
+        .def("correct", &Kernels::correct, "widths"_a, "base"_a, "message"_a)
+        .def("split", &Kernels::split, "widths"_a, "mine"_a, "got"_a.none(), "z"_a, "drawn"_a, "low"_a, "mask"_a, "other"_a,
+             "base"_a, "message"_a, "masked"_a.none())
+        .def("narrow", &Kernels::narrow, "widths"_a, "z"_a, "plus"_a, "minus"_a, "constant"_a, "out"_a)
+        .def("deal_choice", &Kernels::deal_choice, "bits"_a, "b0"_a, "b1"_a, "x0"_a, "x1"_a, "a"_a, "d"_a, "out"_a,
+             "second"_a)
+        .def("choose", &Kernels::choose, "bits"_a, "c"_a, "x0"_a, "x1"_a.none(), "other"_a, "a"_a, "d"_a, "out"_a)
+        .def("chacha20", &Kernels::chacha20, "key"_a, "nonce"_a, "out"_a);
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hush.mpc.ring import Ring
+from hush.mpc.ring.ring import Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class Widths:
     def offset(self) -> int:
         """2^(k-2), which makes every valid z non-negative."""
         return 1 << (self.ring.bits - 2)
+
+    @property
+    def bits(self) -> tuple[int, int, int]:
+        """Bits of the ring, of the output's, and dropped."""
+        return self.ring.bits, self.out.bits, self.shift
 
     def sign(self, element: Tensor) -> Tensor:
         """0 or -1: the element's top bit, spread over the storage."""

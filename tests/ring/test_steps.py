@@ -1,0 +1,92 @@
+"""The steps of truncation and selection: every backend against the reference, the reference against integers."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from integers import elements, seeds, strided
+
+from hush.mpc.ring import RING64, Ring
+from hush.mpc.ring.kernels import Kernels
+from hush.mpc.ring.torch_backend import TorchKernels
+from hush.mpc.ring.widths import Widths
+
+REFERENCE = TorchKernels()
+counts = st.one_of(st.sampled_from([0, 1, 63, 64, 65, 511, 512, 513, 1000]), st.integers(0, 700))
+bits = st.one_of(st.sampled_from([4, 31, 32, 33, 34, 40, 63, 64]), st.integers(4, 64))
+
+
+@st.composite
+def trims(draw: st.DrawFn) -> Widths:
+    """Widths that the two-round truncation serves."""
+    ring, out = Ring(draw(bits)), Ring(draw(bits))
+    shift = draw(st.integers(0, ring.bits - 2))
+    assume(out.bits > ring.bits - shift)
+    return Widths(ring, out, shift)
+
+
+def _drawn(seed: int, n: int, *rings: Ring) -> list[torch.Tensor]:
+    return [elements(seed + i, ring, n) for i, ring in enumerate(rings)]
+
+
+@given(seed=seeds, w=trims(), n=counts, opened=st.booleans())
+def test_answer_and_correct_equal_the_reference(kernels: Kernels, seed: int, w: Widths, n: int, opened: bool) -> None:
+    mine, got, low, mask, other = _drawn(seed, n, w.ring, w.ring, w.top, w.top, w.top)
+    mine = strided(mine.reshape(1, -1), seed % 3)[0]
+    operands = (mine, got if opened else None, low, mask, w)
+    message, base = kernels.answer(*operands)
+    expected, start = REFERENCE.answer(*operands)
+    assert torch.equal(message, expected)
+    assert torch.equal(base, start)
+    reply = REFERENCE._message(other, w.top)
+    assert torch.equal(kernels.correct(base, reply, w), REFERENCE.correct(start, reply, w))
+
+
+@given(seed=seeds, w=trims(), n=counts, two=st.booleans())
+def test_split_equals_the_reference(kernels: Kernels, seed: int, w: Widths, n: int, two: bool) -> None:
+    first, second, z, drawn, low, a, b = _drawn(seed, n, w.ring, w.ring, w.ring, w.out, w.top, w.top, w.top)
+    operands = ((first, second) if two else (first,), z, drawn, low, (a, b), w)
+    for found, expected in zip(kernels.split(*operands), REFERENCE.split(*operands), strict=True):
+        assert torch.equal(found, expected)
+
+
+@given(seed=seeds, w=trims(), n=st.integers(1, 40))
+def test_the_parts_make_the_quotient(kernels: Kernels, seed: int, w: Widths, n: int) -> None:
+    """The three roles' steps, put together, give floor(z / 2^f) or one more for every z in the valid range."""
+    z = w.ring.reduce((elements(seed, RING64, n) & (2 * w.offset - 1)) - w.offset)
+    z0, z1, big, mask, x0, low, a, b = _drawn(seed + 1, n, *[w.ring] * 4, w.out, w.top, w.top, w.top)
+    z2 = w.ring.reduce(z - z0 - z1)
+    x2, rest, _ = kernels.split((big, mask), z2, x0, low, (a, b), w)
+    rest = rest if w.top.native else kernels.from_planes(rest, n, w.top)
+    own = w.ring.reduce(z0 + big), w.ring.reduce(z1 + mask)
+    p0, base0 = kernels.answer(*own, low, a, w)
+    p1, base1 = kernels.answer(own[1], own[0], rest, b, w)
+    x1 = kernels.correct(base0, p1, w)
+    assert torch.equal(x1, kernels.correct(base1, p0, w))
+    exact = [int(v) >> w.shift for v in w.ring.signed(z).tolist()]
+    excess = [(int(v) - q) % 2**w.out.bits for v, q in zip((x0 + x1 + x2).tolist(), exact, strict=True)]
+    assert set(excess) <= {0, 1}
+
+
+@given(seed=seeds, ring=bits, out=bits, shift=st.integers(0, 62), n=counts, constant=st.integers(0, 2**62))
+def test_narrow_equals_the_reference(
+    kernels: Kernels, seed: int, ring: int, out: int, shift: int, n: int, constant: int
+) -> None:
+    assume(shift <= ring - 2 and out <= ring - shift)
+    w = Widths(Ring(ring), Ring(out), shift)
+    operands = (*_drawn(seed, n, w.ring, w.ring, w.ring), constant % 2 ** (ring - 1), w)
+    assert torch.equal(kernels.narrow(*operands), REFERENCE.narrow(*operands))
+
+
+@given(seed=seeds, ring=bits, n=counts, two=st.booleans())
+def test_choices_equal_the_reference(kernels: Kernels, seed: int, ring: int, n: int, two: bool) -> None:
+    width, words = Ring(ring), -(-n // 64)
+    b0, b1 = _drawn(seed, words, RING64, RING64)
+    x0, x1, a, d, total = _drawn(seed, n, *[width] * 5)
+    dealt = kernels.deal_choice((b0, b1), (x0, x1), (a, d), width)
+    for found, expected in zip(dealt, REFERENCE.deal_choice((b0, b1), (x0, x1), (a, d), width), strict=True):
+        assert torch.equal(found, expected)
+    operands = (b0, (x0, x1) if two else (x0,), x1, (a, d))
+    expected = REFERENCE.choose(*operands, total.clone(), width)
+    assert torch.equal(kernels.choose(*operands, total.clone(), width), expected)
