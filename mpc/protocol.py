@@ -20,7 +20,7 @@ from torch import Tensor
 from hush.mpc.points import Points
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
-from hush.mpc.step import Step
+from hush.mpc.step import Step, together
 
 Public = Tensor | float | int
 
@@ -148,6 +148,12 @@ class Protocol(ABC):
         """[x < 0], one plane, given |x| <= bound (a public real). `drop` low bits are ignored: x within 2^drop units of
         0 may fall on either side. drop=0 is exact."""
 
+    def below(self, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0) -> Step[list[SharedBits]]:
+        """[x < t] for public thresholds t, a plane each, given |x - t| <= bound for all: as `negative` of each x - t,
+        and in its rounds."""
+        gaps = [self.add_public(x, -t) for t in thresholds]
+        return list((yield from together(*(self.negative(gap, bound=bound, drop=drop) for gap in gaps))))
+
     @abstractmethod
     def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
         """[x == 0], one plane, exact, given |x| <= bound."""
@@ -175,6 +181,14 @@ class Protocol(ABC):
     @abstractmethod
     def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
         """bit * x, exact at any scale: x where the one-plane bit is set, 0 elsewhere. Same shape."""
+
+    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+        """sum_i bits[i] * xs[i], exact; one shape, ring and scale. In the rounds of one selection."""
+        terms = yield from together(*(self.select(bit, x) for bit, x in zip(bits, xs, strict=True)))
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.add(total, term)
+        return total
 
     # ------------------------------------------------------------------ order of elements
     @abstractmethod

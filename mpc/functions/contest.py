@@ -83,8 +83,8 @@ def champion(p: Protocol, members: Sequence[Shared], *, bound: float, drop: int 
     less = yield from p.negative(p.sub(flat[first], flat[second]), bound=2 * bound)
     winners = yield from _winners(p, _as_planes(less, len(first)), count)
     gains = p.sub(flat[:-1], flat[-1:].expand(count - 1, flat.shape[1]))
-    taken = yield from p.select(_as_elements(winners, gains.shape), gains)
-    best = p.add(flat[-1], taken.sum(0))
+    chosen = [winners.plane(i) for i in range(count - 1)]
+    best = p.add(flat[-1], (yield from p.select_sum(chosen, [gains[i] for i in range(count - 1)])))
     return best[: shape.numel()].reshape(*shape)
 
 
@@ -115,8 +115,3 @@ def _as_planes(bits: SharedBits, count: int) -> SharedBits:
     """One plane of [count, n] elements as `count` planes of n; n fills its words."""
     shape = torch.Size((bits.numel // count,))
     return SharedBits(tuple(part.reshape(count, -1) for part in bits.parts), shape)
-
-
-def _as_elements(bits: SharedBits, shape: torch.Size) -> SharedBits:
-    """The reverse: planes as the rows of one."""
-    return SharedBits(tuple(part.reshape(1, -1) for part in bits.parts), shape)

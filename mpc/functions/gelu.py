@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hush.mpc.functions.declare import declare
-from hush.mpc.functions.piecewise import below, rectified
+from hush.mpc.functions.piecewise import beyond, rectified
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
@@ -68,11 +68,10 @@ _F1 = (0.008526321541038084, 0.5, 0.3603292692789629, -0.037688200365904236, 0.0
 def gelu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """0 (x < -4), F0 (x < -1.95), F1 (x <= 3), x: three comparisons, four products, two truncations, three selects."""
     bits, (f0, f1) = yield from together(
-        together(*(below(p, x, at, bound=bound, exact=True) for at in (-4.0, -1.95, 3.0))), _pieces(p.unchecked(), x)
+        p.below(x, (-4.0, -1.95, 3.0), bound=beyond(bound, 4.0)), _pieces(p.unchecked(), x)
     )
     a, b, c = bits
-    parts = yield from together(p.select(p.xor(a, b), f0), p.select(p.xor(b, c), f1), p.select(p.invert(c), x))
-    return p.add(p.add(parts[0], parts[1]), parts[2])
+    return (yield from p.select_sum([p.xor(a, b), p.xor(b, c), p.invert(c)], [f0, f1, x]))
 
 
 def _pieces(p: Protocol, x: Shared) -> Step[tuple[Shared, Shared]]:

@@ -37,9 +37,9 @@ def window(
     p: Protocol, x: Shared, low: float, high: float, *, bound: float, exact: bool = False
 ) -> Step[tuple[SharedBits, SharedBits]]:
     """([low <= x < high], [high <= x]), in the rounds of one comparison."""
-    under, within = yield from together(
-        below(p, x, low, bound=bound, exact=exact), below(p, x, high, bound=bound, exact=exact)
-    )
+    drop = 0 if exact else max(0, x.frac - GRID)
+    most = max(beyond(bound, low), beyond(bound, high))
+    under, within = yield from p.below(x, (low, high), bound=most, drop=drop)
     return p.xor(under, within), p.invert(within)
 
 
@@ -58,9 +58,9 @@ def constant_where(p: Protocol, bits: Shared, value: float, like: Shared) -> Sha
 def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared]:
     """0 below -cut, x above cut, x/2 and the `octic` `name` between; the polynomial alone if bound <= cut.
 
-    x in 2^64. Two narrow comparisons beside the polynomial in 2^32; two selects in the same rounds; one truncation,
-    which widens. In 2^32 throughout where the bound leaves a fraction bit more than x has (up to 2^10 at f = 18), else
-    x is selected in 2^64. In all 11 rounds and 1131 bits an element at bound 64, f = 18.
+    x in 2^64. Two narrow comparisons of one dealt code beside the polynomial in 2^32; a sum of two selections; one
+    truncation, which widens. In 2^32 throughout where the bound leaves a fraction bit more than x has (up to 2^10 at
+    f = 18), else x is selected apart, in 2^64. In all 11 rounds and 1014 bits an element at bound 64, f = 18.
     """
     if x.ring.bits != 64:
         raise ValueError(f"{name} of a secret in 2^{x.ring.bits}: widen it to 2^64 first (truncate with ring=)")
@@ -75,9 +75,10 @@ def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared
         return (yield from p.truncate((yield from middle), x.frac, ring=x.ring))
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
     outer = q.scale(narrow, 1 << (frac - x.frac)).with_frac(frac) if joint else x
-    kept, line = yield from together(p.select(inside, value), p.select(above, outer))
     if joint:
-        return (yield from p.truncate(p.add(kept, line), x.frac, ring=x.ring))
+        chosen = yield from p.select_sum([inside, above], [value, outer])
+        return (yield from p.truncate(chosen, x.frac, ring=x.ring))
+    kept, line = yield from together(p.select(inside, value), p.select(above, outer))
     return p.add((yield from p.truncate(kept, x.frac, ring=x.ring)), line)
 
 
@@ -91,7 +92,7 @@ def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) ->
     """-top below -cut, top above cut, the odd polynomial `name` between; the polynomial alone if bound <= cut.
 
     x in 2^64. Two narrow comparisons beside the polynomial (`polynomial.odd`), then a select and a bit as a number in
-    the same rounds, all in 2^32, and one truncation, which widens. In all 12 rounds and 1531 bits an element at bound
+    the same rounds, all in 2^32, and one truncation, which widens. In all 12 rounds and 1478 bits an element at bound
     64, f = 18.
     """
     cut = coefficients.CUT[name]

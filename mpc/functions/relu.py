@@ -88,8 +88,7 @@ def hardswish(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     (inside, above), middle = yield from together(
         window(p, x, -3.0, 3.0, bound=bound, exact=True), _parabola(p.unchecked(), x)
     )
-    parts = yield from together(p.select(inside, middle), p.select(above, x))
-    return p.add(*parts)
+    return (yield from p.select_sum([inside, above], [middle, x]))
 
 
 def _parabola(p: Protocol, x: Shared) -> Step[Shared]:

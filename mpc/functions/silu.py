@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from hush.mpc.functions.declare import declare
-from hush.mpc.functions.piecewise import below, rectified
+from hush.mpc.functions.piecewise import beyond, rectified
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
@@ -44,11 +44,10 @@ _MIDDLE = (0.0085064025895951, 0.5, 0.2281430841728270, -0.011113046708173, 0.00
 def silu_puma(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     """0 (x < -8), a quadratic (x < -4), an even sextic (x <= 4), x: three comparisons, products and selects."""
     bits, (low, middle) = yield from together(
-        together(*(below(p, x, at, bound=bound, exact=True) for at in (-8.0, -4.0, 4.0))), _pieces(p.unchecked(), x)
+        p.below(x, (-8.0, -4.0, 4.0), bound=beyond(bound, 8.0)), _pieces(p.unchecked(), x)
     )
     a, b, c = bits
-    parts = yield from together(p.select(p.xor(a, b), low), p.select(p.xor(b, c), middle), p.select(p.invert(c), x))
-    return p.add(p.add(parts[0], parts[1]), parts[2])
+    return (yield from p.select_sum([p.xor(a, b), p.xor(b, c), p.invert(c)], [low, middle, x]))
 
 
 def _pieces(p: Protocol, x: Shared) -> Step[tuple[Shared, Shared]]:

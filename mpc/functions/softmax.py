@@ -57,7 +57,7 @@ def softmax(
     f=18); a row that it masks everywhere gives the softmax of the scores too.
     Outside: undefined where |x| exceeds the bound.
     Per row of n entries: up to 4n/3 narrow comparisons, n-1 selects, n exp, n truncated products, one reciprocal. For
-    rows of 128 of |x| <= 16: 49 rounds and 164 bytes an entry.
+    rows of 128 of |x| <= 16: 49 rounds and 163 bytes an entry.
     """
     masked = Masked.of(x.shape, mask, bound)
     _, powers, total = yield from exponentials(p, masked.enter(p, x), masked, approx)

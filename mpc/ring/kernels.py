@@ -89,5 +89,5 @@ class Kernels(Protocol):
     def choose(
         self, c: Tensor, known: Terms, other: Tensor, dealt: tuple[Tensor, Tensor], total: Tensor, ring: Ring
     ) -> Tensor:
-        """total + c sum(known) + (1 - 2c) (d + a other) for the bits c, int64 [words], and (a, d) = dealt; may overwrite
-        `total`."""
+        """total + c sum(known) + (1 - 2c) (d + a other) for the bits c, int64 [words], and (a, d) = dealt; may
+        overwrite `total`."""

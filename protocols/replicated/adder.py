@@ -7,6 +7,7 @@ number of elements: more digits are fewer bytes and more rounds. "P0" is role 0:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
 
 import torch
@@ -25,20 +26,23 @@ WIDEST_DIGIT = 6  # 63 dealt bits: beyond it local work grows faster than rounds
 
 
 @lru_cache(maxsize=4096)
-def layout(bits: int, numel: int, *, tops: int = 1, every: bool = False) -> Layout:
-    """The cheapest cut of `bits` bits into digits for so many elements: bits sent plus `ROUND_BITS` a round."""
+def layout(bits: int, numel: int, *, tops: int = 1, every: bool = False, sums: int = 1) -> Layout:
+    """The cheapest cut of `bits` bits into digits for so many elements: bits sent plus `ROUND_BITS` a round.
+
+    `sums`: how many numbers w each v is added to.
+    """
     if bits == 0:
         return Layout(0, 0, tops=tops, every=every)
     most = bits if every else max(1, bits // 2)  # without `every`, v ^ w is not at hand for digits of one bit
     counts = range(-(-bits // WIDEST_DIGIT), most + 1)
-    return min((Layout(bits, count, tops=tops, every=every) for count in counts), key=partial(_price, numel))
+    return min((Layout(bits, count, tops=tops, every=every) for count in counts), key=partial(_price, numel, sums))
 
 
-def _price(numel: int, cut: Layout) -> int:
+def _price(numel: int, sums: int, cut: Layout) -> int:
     levels = prefix_levels(cut.count) if cut.every else tree_levels(cut.count)
     ands = sum(levels) + (inner_ands(cut) if cut.every else 0)
     rounds = 2 + len(levels) + (cut.every and inner_ands(cut) > 0)
-    return numel * (cut.dealt + 2 * cut.rows + 3 * ands) + ROUND_BITS * rounds
+    return numel * (cut.dealt + sums * (2 * cut.rows + 3 * ands)) + ROUND_BITS * rounds
 
 
 def tree_levels(count: int) -> list[int]:
@@ -70,25 +74,43 @@ def _uppers(count: int, level: int) -> list[int]:
     return [i for i in range(count) if i >> level & 1]
 
 
-def dealt_sum(party: Party, x: Shared, cut: Layout, drop: int) -> Step[tuple[Parts, Parts]]:
+def dealt_sum(
+    party: Party, x: Shared, cut: Layout, drop: int, addends: Sequence[int] = (0,)
+) -> Step[tuple[Parts, Parts]]:
     """Parts of what P0 dealt, as (binary planes v ^ w or only their tops, answers): see `deal_and_answer`.
 
-    v = floor((x_0 + x_1 mod 2^k) / 2^drop), w = floor(x_2 / 2^drop), each mod 2^(bits + tops) of the layout.
+    v = floor((x_0 + x_1 mod 2^k) / 2^drop), w = floor((x_2 + addend mod 2^k) / 2^drop), each mod 2^(bits + tops) of the
+    layout; for several addends, the words of the planes are those of x for the first, then for the second and so on.
     """
     sources = ((0, 1), (1,), (0,))  # role 0 adds both of its parts; x_2 is role 1's second and role 2's first
     steps = []
     for piece in rotation.slices(x.numel):
         role = party.role(piece.rotation)
         flat = [x.parts[i].reshape(-1)[piece.start : piece.stop] for i in sources[role]]
-        element = x.ring.reduce(flat[0] + flat[1]) if role == 0 else flat[0]
-        planes = party.kernels.to_planes(element, cut.bits + cut.tops, x.ring, drop)
-        steps.append(deal_and_answer(party, role, planes, cut))
+        if role == 0:
+            elements = [x.ring.reduce(flat[0] + flat[1])]
+        else:
+            elements = [x.ring.reduce(flat[0] + addend) if addend else flat[0] for addend in addends]
+        planes = [party.kernels.to_planes(e, cut.bits + cut.tops, x.ring, drop) for e in elements]
+        steps.append(deal_and_answer(party, role, planes, cut, len(addends)))
     found = yield from together(*steps)
-    return join_parts([f[0] for f in found], 1), join_parts([f[1] for f in found], 1)
+    return _beside([f[0] for f in found], len(addends)), _beside([f[1] for f in found], len(addends))
 
 
-def deal_and_answer(party: Party, role: int, planes: Tensor, cut: Layout) -> Step[tuple[Parts, Parts]]:
-    """From v (role 0) and w (roles 1 and 2), planes [bits + tops, words]: parts of (v ^ w, the layout's answers).
+def _beside(slices: list[Parts], sums: int) -> Parts:
+    """Planes [p, sums * words] of slices, put together for each sum."""
+    if sums == 1 or len(slices) == 1:
+        return join_parts(slices, 1)
+    grouped = [[part.view(part.shape[0], sums, -1) for part in parts] for parts in slices]
+    first, second = (torch.cat(parts, 2).flatten(1) for parts in zip(*grouped, strict=True))
+    return first, second
+
+
+def deal_and_answer(
+    party: Party, role: int, planes: Sequence[Tensor], cut: Layout, sums: int = 1
+) -> Step[tuple[Parts, Parts]]:
+    """From v (role 0) and each w (roles 1 and 2), planes [bits + tops, words]: parts of (v ^ w, the layout's answers),
+    whose words are those of the first w, then of the second and so on.
 
     v ^ w has all planes if the layout asks for `every` position, else only the tops.
 
@@ -97,33 +119,40 @@ def deal_and_answer(party: Party, role: int, planes: Tensor, cut: Layout) -> Ste
        a_0 from k_20, a_1 from k_01 (`pairs.share_xor`).
 
     Views: P1 sees S_1 and t2 ^ a_0, under two draws of k_20; P2 sees t1 ^ a_1, under k_01; P0 sees nothing. Rounds 2;
-    bits dealt + 2 rows an element in all; exact; no leakage.
+    bits dealt + 2 rows a sum, an element, in all; exact; no leakage.
     """
-    length = planes.shape[1]
+    length = planes[0].shape[1]
     if role == 0:
         mask = party.with_prev.planes(cut.dealt, length)
-        share = cut.deal(planes) ^ mask
+        share = cut.deal(planes[0]) ^ mask
         yield Round(to_next=(share,))
-        sums, term = (_sums(mask, cut), _sums(share, cut)), None
+        found, term = (_dealt(mask, cut, sums), _dealt(share, cut, sums)), None
     elif role == 1:
         got = yield Round(from_prev=(Spec((cut.dealt, length), torch.int64),))
         share = got.from_prev[0]
-        sums, term = (_sums(share, cut), _known(planes, cut)), cut.answer(share, planes, ones=True)
+        found, term = (_dealt(share, cut, sums), _known(planes, cut)), _answers(share, planes, cut, ones=True)
     else:
         share = party.with_next.planes(cut.dealt, length)
         yield Round()
-        sums, term = (_known(planes, cut), _sums(share, cut)), cut.answer(share, planes, ones=False)
+        found, term = (_known(planes, cut), _dealt(share, cut, sums)), _answers(share, planes, cut, ones=False)
     if not cut.rows:
-        return sums, (planes[:0], planes[:0])
-    return sums, (yield from share_xor(party, role, term, cut.rows, length))
+        return found, (planes[0][:0], planes[0][:0])
+    return found, (yield from share_xor(party, role, term, cut.rows, sums * length))
 
 
-def _sums(share: Tensor, cut: Layout) -> Tensor:
-    return cut.binary(share) if cut.every else cut.top(share)
+def _answers(share: Tensor, planes: Sequence[Tensor], cut: Layout, *, ones: bool) -> Tensor:
+    answers = [cut.answer(share, w, ones=ones) for w in planes]
+    return answers[0] if len(answers) == 1 else torch.cat(answers, 1)
 
 
-def _known(planes: Tensor, cut: Layout) -> Tensor:
-    return planes if cut.every else planes[cut.bits :]
+def _dealt(share: Tensor, cut: Layout, sums: int) -> Tensor:
+    bits = cut.binary(share) if cut.every else cut.top(share)
+    return bits if sums == 1 else bits.repeat(1, sums)
+
+
+def _known(planes: Sequence[Tensor], cut: Layout) -> Tensor:
+    known = [w if cut.every else w[cut.bits :] for w in planes]
+    return known[0] if len(known) == 1 else torch.cat(known, 1)
 
 
 def carry_out(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]:

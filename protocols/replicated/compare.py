@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 from torch import Tensor
 
 from hush.mpc.errors import RangeError
+from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Spec, Step, together
@@ -59,11 +61,24 @@ def negative(party: Party, x: Shared, *, bound: float, drop: int = 0) -> Step[Sh
     drop = 0 nothing. Sources: the sum of two locally known numbers is ABY3's (Mohassel, Rindal, CCS 2018); a digit's
     lookup is a one-time truth table (Ishai et al., TCC 2013) dealt by P0, who knows one of its two inputs.
     """
+    return (yield from below(party, x, (0.0,), bound=bound, drop=drop))[0]
+
+
+def below(
+    party: Party, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0
+) -> Step[list[SharedBits]]:
+    """[x < t], a plane each, for m public thresholds, |x - t| <= bound: `negative` of each x - t from one dealt code.
+
+    Since t is public, P1 and P2 take it off w, and v, with its code, serves all thresholds: bits 1 + sum(2^c - 1) +
+    m (2(2n - 1) + 3(2(n-1) - ceil(log2 n))) in all, in the rounds of one. Views, error, leakage: those of `negative`.
+    """
     width = sign_width(x.ring, x.frac, bound, drop)
-    cut = adder.layout(width - 1, x.numel)
-    sums, rows = yield from adder.dealt_sum(party, x, cut, drop)
+    cut = adder.layout(width - 1, x.numel, sums=len(thresholds))
+    addends = [-int(encode(t, x.ring, x.frac)) for t in thresholds]
+    sums, rows = yield from adder.dealt_sum(party, x, cut, drop, addends)
     carry = yield from adder.carry_out(party, rows, sums, cut)
-    return SharedBits(xor_parts(sums, carry), x.shape)
+    parts = [part.chunk(len(thresholds), 1) for part in xor_parts(sums, carry)]
+    return [SharedBits(pair, x.shape) for pair in zip(*parts, strict=True)]
 
 
 def exceeds(party: Party, own: Tensor, bits: int, ring: Ring, turn: int) -> Step[Parts]:
@@ -75,7 +90,7 @@ def exceeds(party: Party, own: Tensor, bits: int, ring: Ring, turn: int) -> Step
     role = party.role(turn)
     planes = party.kernels.to_planes(own, bits, ring)
     cut = adder.layout(bits, own.numel(), tops=0)
-    sums, rows = yield from adder.deal_and_answer(party, role, planes if role == 0 else ~planes, cut)
+    sums, rows = yield from adder.deal_and_answer(party, role, [planes if role == 0 else ~planes], cut)
     return (yield from adder.carry_out(party, rows, sums, cut))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from hush.mpc.errors import ShapeError
@@ -11,6 +15,7 @@ from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import adder, rotation, wire
 from hush.protocols.replicated.boolean import Parts, join_parts
+from hush.protocols.replicated.linear import same_kind
 from hush.protocols.replicated.pairs import share_sum
 from hush.protocols.replicated.party import Party
 
@@ -73,46 +78,65 @@ def _bit_to_ring(party: Party, role: int, b: Parts, columns: int, ring: Ring) ->
 
 
 def select(party: Party, bit: SharedBits, x: Shared) -> Step[Shared]:
-    """bit * x, exact at any scale: x where the one-plane bit is set, 0 elsewhere. Same shape.
+    """bit * x: `select_sum` of one term, 4k bits an element in all."""
+    return select_sum(party, [bit], [x])
 
-    The bit is a ^ c as in `from_bits`, and x = X + x_2 with X = x_0 + x_1, which P0 knows. So
+
+def select_sum(party: Party, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+    """sum_j bit_j * x_j, exact at any scale, for m one-plane bits and values of one shape, ring and scale.
+
+    A bit is a ^ c as in `from_bits`, and x = X + x_2 with X = x_0 + x_1, which P0 knows. So
     bit * x = c x + (1 - 2c) (a X + a x_2): linear in what P0 can deal, with coefficients that P1 and P2 know.
 
-    1. P0 deals a and a X in the ring: a_0, d_0 from k_20, P0 -> P1: a_1 = a - a_0, d_1 = a X - d_0.
-    2. P1 has t1 = c (x_1 + x_2) + (1 - 2c) (d_1 + a_1 x_2), P2 t2 = c x_0 + (1 - 2c) (d_0 + a_0 x_2): exchanged under
-       masks (`pairs.share_sum`).
+    1. P0 deals each a and a X in the ring: a_0, d_0 from k_20, P0 -> P1: a_1 = a - a_0, d_1 = a X - d_0.
+    2. P1 has t1, the sum of c (x_1 + x_2) + (1 - 2c) (d_1 + a_1 x_2), P2 t2, that of c x_0 + (1 - 2c) (d_0 + a_0 x_2):
+       exchanged under masks (`pairs.share_sum`).
 
-    Views: P1 sees a_1, d_1 and P2's masked term, under three draws of k_20; P2 sees P1's, under k_01; P0 nothing.
-    Rounds 2; bits 4k an element in all (dealing a, then multiplying, would cost 6k); exact; no leakage.
+    Views: P1 sees every a_1 and d_1 and P2's masked term, under 2m + 1 draws of k_20; P2 sees P1's, under k_01; P0
+    nothing. Rounds 2; bits (2m + 2) k an element in all: 4k for one (dealing a, then multiplying, would cost 6k).
+    Exact; no leakage.
     """
-    if bit.shape != x.shape or bit.planes != 1:
-        raise ShapeError(
-            f"select takes one plane of the value's shape, not {bit.planes} of {tuple(bit.shape)} for {tuple(x.shape)}"
-        )
-    steps = []
-    for piece in rotation.slices(x.numel):
+    _check(bits, xs)
+    first, steps = xs[0], []
+    for piece in rotation.slices(first.numel):
         span = slice(piece.start // rotation.WORD, -(-piece.stop // rotation.WORD))
-        planes = (bit.parts[0][:, span], bit.parts[1][:, span])
-        value = (x.parts[0].reshape(-1)[piece.start : piece.stop], x.parts[1].reshape(-1)[piece.start : piece.stop])
-        steps.append(_choose(party, party.role(piece.rotation), planes, value, x.ring))
-    first, second = join_parts(list((yield from together(*steps))), 0)
-    return Shared((first.reshape(x.shape), second.reshape(x.shape)), x.frac, x.ring)
+        planes = [(bit.parts[0][0, span], bit.parts[1][0, span]) for bit in bits]
+        values = [_flat(x, piece) for x in xs]
+        steps.append(_choose(party, party.role(piece.rotation), planes, values, first.ring))
+    parts = join_parts(list((yield from together(*steps))), 0)
+    return replace(first, parts=tuple(part.reshape(first.shape) for part in parts))
 
 
-def _choose(party: Party, role: int, b: Parts, x: Parts, ring: Ring) -> Step[Parts]:
-    numel = x[0].shape[0]
-    term: Tensor | None = None
+def _check(bits: Sequence[SharedBits], xs: Sequence[Shared]) -> None:
+    like = xs[0]
+    for bit, x in zip(bits, xs, strict=True):
+        if bit.shape != x.shape or bit.planes != 1 or x.shape != like.shape:
+            raise ShapeError(
+                f"select takes one plane of the value's shape, not {bit.planes} of {tuple(bit.shape)} for "
+                f"{tuple(x.shape)} beside {tuple(like.shape)}"
+            )
+        same_kind(x, like, "selection")
+
+
+def _flat(x: Shared, piece: rotation.Slice) -> Parts:
+    first, second = (part.reshape(-1)[piece.start : piece.stop] for part in x.parts)
+    return first, second
+
+
+def _choose(party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: Ring) -> Step[Parts]:
+    numel, kernels = xs[0][0].shape[0], party.kernels
     if role == 0:
-        a = party.kernels.spread(b[0] ^ b[1], numel, ring)[0]
-        yield from _deal(party, [a, (x[0] + x[1]).bitwise_and_(-a)], ring)
-    elif role == 1:
-        a, product = yield from _take(party, 2, numel, ring)
-        sign = -party.kernels.spread(b[1], numel, ring)[0]
-        term = flip(product.addcmul(a, x[1]), sign).add_((x[0] + x[1]).bitwise_and_(sign))
-    else:
-        a, product = yield from _mirror(party, 2, numel, ring)
-        sign = -party.kernels.spread(b[0], numel, ring)[0]
-        term = flip(product.addcmul(a, x[0]), sign).add_(x[1] & sign)
+        draws = [party.with_prev.elements((numel,), ring) for _ in range(2 * len(xs))]
+        pairs = zip(bits, xs, draws[::2], draws[1::2], strict=True)
+        dealt = [m for b, x, a, d in pairs for m in kernels.deal_choice(b, x, (a, d), ring)]
+        yield Round(to_next=tuple(wire.pack(kernels, m, ring) for m in dealt))
+        return (yield from share_sum(party, role, None, numel, ring))
+    take = _take if role == 1 else _mirror
+    dealt = yield from take(party, 2 * len(xs), numel, ring)
+    term = torch.zeros(numel, dtype=ring.dtype, device=xs[0][0].device)
+    for b, x, a, d in zip(bits, xs, dealt[::2], dealt[1::2], strict=True):
+        c, known, other = (b[1], x, x[1]) if role == 1 else (b[0], (x[1],), x[0])
+        term = kernels.choose(c, known, other, (a, d), term, ring)
     return (yield from share_sum(party, role, term, numel, ring))
 
 

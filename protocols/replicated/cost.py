@@ -164,7 +164,12 @@ class ReplicatedCost(LocalPrimitives):
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """As `compare.negative`."""
-        return self._with(meta_bits(x.shape, 1), costs_bits.negative(x.numel, x.ring, x.frac, bound, drop))
+        return self._with(meta_bits(x.shape, 1), costs_bits.below(x.numel, x.ring, x.frac, bound, drop))
+
+    def below(self, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0) -> Step[list[SharedBits]]:
+        """As `compare.below`."""
+        found = [meta_bits(x.shape, 1) for _ in thresholds]
+        return self._with(found, costs_bits.below(x.numel, x.ring, x.frac, bound, drop, len(found)))
 
     def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
         """As `compare.is_zero`."""
@@ -194,7 +199,12 @@ class ReplicatedCost(LocalPrimitives):
 
     def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
         """As `convert.select`."""
-        return self._with(meta(x.shape, x.frac, x.ring), costs_bits.select(x.numel, x.ring))
+        return self.select_sum([bit], [x])
+
+    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+        """As `convert.select_sum`."""
+        x = xs[0]
+        return self._with(meta(x.shape, x.frac, x.ring), costs_bits.select(x.numel, x.ring, len(bits)))
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

@@ -29,14 +29,15 @@ def both(numel: int, planes: int) -> Rounds:
     return [Traffic(((0, n), (0, n), (0, n)))]
 
 
-def negative(numel: int, ring: Ring, frac: int, bound: float, drop: int) -> Rounds:
-    """Dealing and answers, then the carry tree's ANDs level by level."""
-    cut = adder.layout(compare.sign_width(ring, frac, bound, drop) - 1, numel)
-    return rotated(numel, _dealt_sum(cut)) + _ands(numel, adder.tree_levels(cut.count))
+def below(numel: int, ring: Ring, frac: int, bound: float, drop: int, sums: int = 1) -> Rounds:
+    """Dealing and answers for so many thresholds, then the carry tree's ANDs level by level."""
+    cut = adder.layout(compare.sign_width(ring, frac, bound, drop) - 1, numel, sums=sums)
+    levels = [sums * level for level in adder.tree_levels(cut.count)]
+    return rotated(numel, _dealt_sum(cut, sums)) + _ands(numel, levels)
 
 
 def exceeds(numel: int, bits: int, rotation: int) -> Rounds:
-    """As `negative` without a top bit, unsliced, with role 0 at party `rotation`."""
+    """As `below` without a top bit, unsliced, with role 0 at party `rotation`."""
     cut = adder.layout(bits, numel, tops=0)
     dealt = [traffic.rotate(rotation) for traffic in _dealt_sum(cut)(numel)]
     return dealt + _ands(numel, adder.tree_levels(cut.count))
@@ -66,9 +67,9 @@ def from_bits(numel: int, planes: int, ring: Ring) -> Rounds:
     return rotated(numel, lambda n: _deal_and_exchange(size(planes * n, ring), size(planes * n, ring)))
 
 
-def select(numel: int, ring: Ring) -> Rounds:
-    """Round 1: P0 deals two elements to P1. Round 2: P1 and P2 exchange one."""
-    return rotated(numel, lambda n: _deal_and_exchange(2 * size(n, ring), size(n, ring)))
+def select(numel: int, ring: Ring, terms: int = 1) -> Rounds:
+    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one."""
+    return rotated(numel, lambda n: _deal_and_exchange(2 * terms * size(n, ring), size(n, ring)))
 
 
 def shuffle(numel: int, ring: Ring) -> Rounds:
@@ -83,12 +84,12 @@ def permute(numel: int, rows: int, ring: Ring) -> Rounds:
     return shuffle(numel + rows, ring) + open_all(rows, ring)
 
 
-def _dealt_sum(cut: Layout) -> Callable[[int], Rounds]:
+def _dealt_sum(cut: Layout, sums: int = 1) -> Callable[[int], Rounds]:
     """Round 1: P0 deals to P1. Round 2, if anything is asked: P1 and P2 exchange the answers."""
 
     def formula(numel: int) -> Rounds:
         plane = plane_bytes(numel)
-        return _deal_and_exchange(cut.dealt * plane, cut.rows * plane)[: 2 if cut.rows else 1]
+        return _deal_and_exchange(cut.dealt * plane, sums * cut.rows * plane)[: 2 if cut.rows else 1]
 
     return formula
 

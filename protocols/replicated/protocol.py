@@ -105,6 +105,10 @@ class Replicated(LocalPrimitives):
         """`compare.negative`."""
         return compare.negative(self.party, x, bound=bound, drop=drop)
 
+    def below(self, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0) -> Step[list[SharedBits]]:
+        """`compare.below`."""
+        return compare.below(self.party, x, thresholds, bound=bound, drop=drop)
+
     def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
         """`compare.is_zero`."""
         return compare.is_zero(self.party, x, bound=bound)
@@ -132,6 +136,10 @@ class Replicated(LocalPrimitives):
     def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
         """`convert.select`."""
         return convert.select(self.party, bit, x)
+
+    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+        """`convert.select_sum`."""
+        return convert.select_sum(self.party, bits, xs)
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

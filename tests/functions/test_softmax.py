@@ -227,7 +227,7 @@ def test_rounds_and_bytes_that_the_docstring_states() -> None:
     scores_of_heads = meta((12, 128, 128), 18, RING64)
     cost = total(softmax(ReplicatedCost(RING64, 18), scores_of_heads, bound=BOUND))
     assert cost.rounds == 49
-    assert sum(cost.bytes_sent) / scores_of_heads.numel == pytest.approx(164, abs=0.5)
+    assert sum(cost.bytes_sent) / scores_of_heads.numel == pytest.approx(163, abs=0.5)
 
 
 @pytest.mark.parametrize("approx", ["default", "puma"])

@@ -5,12 +5,13 @@ They leak nothing: every party's view has one distribution for all secrets.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 
 from hush.mpc.ring import Ring
-from hush.mpc.secret import Shared, SharedBits
+from hush.mpc.secret import Shared, SharedBits, join_planes
 from hush.mpc.step import Step
 from hush.protocols.replicated import adder, boolean, compare, convert, exact
 from hush.protocols.replicated.digits import Layout
@@ -185,6 +186,33 @@ def test_select_hides_bit_and_value(party: int) -> None:
     inputs = (Bits(1), Arithmetic(RING4))
     experiment = Experiment(convert.select, inputs, _computes(lambda b, x: b * x, 4), party, 4)
     assert_private(experiment, [(b, x) for b in range(2) for x in range(16)])
+
+
+@ROLES
+def test_a_sum_of_selections_hides_bits_and_values_in_all_states(roles: int) -> None:
+    """Two terms in Z_2: all states of all 16 inputs."""
+
+    def program(party: Party, a: SharedBits, b: SharedBits, x: Shared, y: Shared) -> Step[Shared]:
+        return convert.select_sum(party, [a, b], [x, y])
+
+    inputs = (Bits(1), Bits(1), Arithmetic(Ring(1)), Arithmetic(Ring(1)))
+    experiment = Experiment(program, inputs, _computes(lambda a, b, x, y: a * x + b * y, 1))
+    assert_private(experiment, list(itertools.product(range(2), repeat=4)))
+
+
+@PARTIES
+def test_thresholds_of_one_code_hide_the_value(party: int) -> None:
+    """At width 4: two thresholds, what the party knows assigned 2^5 times, all else enumerated."""
+
+    def program(party: Party, x: Shared) -> Step[SharedBits]:
+        low, high = yield from compare.below(party, x, (-1.0, 2.0), bound=4.0)
+        return join_planes([low, high])
+
+    def found(x: int) -> int:
+        return (_signed(x) < -1) + 2 * (_signed(x) < 2)
+
+    allowed = [(x,) for x in range(16) if -2 <= _signed(x) <= 3]
+    assert_private(Experiment(program, (Arithmetic(RING4),), _computes_bits(found), party, 5), allowed)
 
 
 # ---------------------------------------------------------------------- exact truncation

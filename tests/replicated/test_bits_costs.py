@@ -77,7 +77,7 @@ def published(b: int) -> tuple[int, int]:
 @pytest.mark.parametrize(("b", "bits", "rounds"), [(16, 69, 5), (20, 94, 5), (24, 116, 5), (32, 159, 6), (64, 335, 7)])
 def test_a_sign_costs_less_than_with_single_bits(b: int, bits: int, rounds: int) -> None:
     ring, bound = RING64, float((1 << b - 1) - 1) if b < 60 else 2.0**63
-    found = bits_and_rounds(costs_bits.negative(BIG, ring, 0, bound, 0), BIG)
+    found = bits_and_rounds(costs_bits.below(BIG, ring, 0, bound, 0), BIG)
     assert found == (bits, rounds)
     assert (published(20), published(64)) == ((151, 7), (544, 8))
     assert found[0] < published(b)[0]
@@ -123,14 +123,24 @@ def test_conversion_costs(ring: Ring) -> None:
     assert rounds <= {32: 7, 64: 8}[k]
 
 
+def test_one_code_serves_several_thresholds_and_one_exchange_several_terms() -> None:
+    alone, _ = bits_and_rounds(costs_bits.below(BIG, RING64, 0, 2.0**14, 0), BIG)
+    both, rounds = bits_and_rounds(costs_bits.below(BIG, RING64, 0, 2.0**14, 0, 2), BIG)
+    cut = adder.layout(15, BIG, sums=2)
+    assert both == cut.dealt + 2 * (2 * cut.rows + 3 * sum(adder.tree_levels(cut.count)))
+    assert both < 1.6 * alone
+    assert rounds == 2 + len(adder.tree_levels(cut.count))
+    assert [bits_and_rounds(costs_bits.select(BIG, RING32, m), BIG)[0] for m in (1, 2, 3)] == [128, 192, 256]
+
+
 def test_large_tensors_burden_the_parties_alike() -> None:
-    for rounds in (costs_bits.negative(BIG, RING64, 0, 2.0**19, 0), costs_bits.select(BIG, RING64)):
+    for rounds in (costs_bits.below(BIG, RING64, 0, 2.0**19, 0), costs_bits.select(BIG, RING64)):
         sent = [sum(sum(t.sent[i]) for t in rounds) for i in range(3)]
         assert max(sent) == min(sent)
 
 
 def test_small_tensors_save_rounds() -> None:
     """A short query's comparison takes wider digits: fewer rounds for bytes that do not matter."""
-    small = costs_bits.negative(500, RING64, 0, 2.0**19, 0)
-    large = costs_bits.negative(BIG, RING64, 0, 2.0**19, 0)
+    small = costs_bits.below(500, RING64, 0, 2.0**19, 0)
+    large = costs_bits.below(BIG, RING64, 0, 2.0**19, 0)
     assert len(small) < len(large)

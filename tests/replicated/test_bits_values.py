@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hush.mpc.errors import RangeError, ShapeError
 from hush.mpc.ring import RING32, RING64, Ring
-from hush.mpc.secret import Shared, SharedBits
+from hush.mpc.secret import Shared, SharedBits, join_planes
 from hush.mpc.step import Step
 from hush.protocols.replicated import adder, compare
 from hush.protocols.replicated.digits import Layout, answers, halve, thermometer
@@ -56,6 +56,34 @@ def test_negative_is_exact(ring: Ring, numel: int) -> None:
     x, trio = values(ring, numel), Trio(ring, 0)
     got = trio.run(lambda p, a: p.negative(a, bound=whole(ring)), trio.share_elements(x, ring=ring))
     assert torch.equal(trio.reveal_bits(got)[0], (x < 0).long())
+
+
+@BY_RING
+@pytest.mark.parametrize("numel", NUMELS)
+def test_below_is_exact_for_every_threshold(ring: Ring, numel: int) -> None:
+    quarter = 1 << (ring.bits - 2)
+    x, trio = values(ring, numel) >> 1, Trio(ring, 0)
+    thresholds = [0.0, 1.0, -1.0, float(quarter - 1), float(-quarter)]
+
+    def program(p: Replicated, a: Shared) -> Step[SharedBits]:
+        return join_planes((yield from p.below(a, thresholds, bound=whole(ring))))
+
+    planes_of = trio.reveal_bits(trio.run(program, trio.share_elements(x, ring=ring)))
+    for t, plane in zip(thresholds, planes_of, strict=True):
+        assert torch.equal(plane, (x < int(t)).long()), t
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda ring: f"k{ring.bits}")
+@pytest.mark.parametrize("terms", [1, 2, 3])
+@pytest.mark.parametrize("numel", [65, 7000])
+def test_select_sum_is_exact(ring: Ring, terms: int, numel: int) -> None:
+    trio = Trio(ring, 0)
+    xs = [values(ring, numel, seed) for seed in range(terms)]
+    flags = [values(RING64, numel, 10 + seed) & 1 for seed in range(terms)]
+    operands = [trio.share_elements(x, ring=ring) for x in xs] + [trio.share_bits(b[None]) for b in flags]
+    got = trio.run(lambda p, *o: p.select_sum(o[terms:], o[:terms]), *operands)
+    expected = sum(b * x for b, x in zip(flags, xs, strict=True))
+    assert torch.equal(ring.signed(trio.elements(got)), ring.signed(ring.reduce(expected)))
 
 
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 14, 20, 21, 33, 63])
