@@ -70,7 +70,7 @@ class Stream:
         for extent in shape:
             count *= extent
         raw = self._bytes(count * ring.dtype.itemsize).view(ring.dtype).reshape(shape)
-        return ring.reduce(raw)
+        return ring.settle(raw)
 
     def planes(self, planes: int, words: int) -> Tensor:
         """Uniform bit planes, int64 [planes, words]."""

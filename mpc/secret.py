@@ -56,7 +56,7 @@ class Shared:
 
     def sum(self, dim: int | tuple[int, ...], keepdim: bool = False) -> Shared:
         """Sum over dimensions, in the ring."""
-        return self.local(lambda t: self.ring.reduce(t.sum(dim, keepdim=keepdim, dtype=t.dtype)))
+        return self.local(lambda t: self.ring.settle(t.sum(dim, keepdim=keepdim, dtype=t.dtype)))
 
     def __getitem__(self, index: object) -> Shared:
         return self.local(lambda t: t[index])  # type: ignore[index]

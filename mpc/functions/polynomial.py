@@ -47,7 +47,7 @@ def weighted(xs: Sequence[Shared], factors: Sequence[int]) -> Shared:
         value = parts[0] * factors[0]
         for part, factor in zip(parts[1:], factors[1:], strict=True):
             value.add_(part, alpha=factor)
-        return xs[0].ring.reduce(value)
+        return xs[0].ring.settle(value)
 
     return replace(xs[0], parts=tuple(total(parts) for parts in zip(*(x.parts for x in xs), strict=True)))
 

@@ -19,8 +19,11 @@ class Kernels:
     def __init__(self, isa: str) -> None: ...
     @property
     def isa(self) -> str: ...
-    def matmul(self, x0: Ints, x1: Ints | None, y0: Ints, y1: Ints | None, out: Ints, threads: int) -> None:
-        """out = x0 @ y0, or x0 @ (y0 + y1) + x1 @ y0; [batch, m, k] and [batch, k, n] of any strides."""
+    def matmul(
+        self, x0: Ints, x1: Ints | None, y0: Ints, y1: Ints | None, out: Ints, threads: int, role: int = -1
+    ) -> None:
+        """out = x0 @ y0, or x0 @ (y0 + y1) + x1 @ y0, or what a role does of it (`Kernels.role_matmul`);
+        [batch, m, k] and [batch, k, n] of any strides."""
 
     def conv(
         self,
@@ -74,7 +77,13 @@ class Kernels:
         masked: Ints | None,
     ) -> None: ...
     def narrow(
-        self, widths: tuple[int, int, int], z: Ints, plus: Ints, minus: Ints, constant: int, out: Ints
+        self,
+        widths: tuple[int, int, int],
+        z: Ints,
+        plus: Ints | None,
+        minus: Ints | None,
+        constant: int,
+        out: Ints,
     ) -> None: ...
     def deal_choice(
         self,

@@ -17,6 +17,7 @@ from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.torch_backend import words
 
 Pair = tuple[Tensor, Tensor]
+_WHOLE = -1  # no role: a party's whole part
 
 
 class CpuKernels(CpuSteps):
@@ -47,7 +48,15 @@ class CpuKernels(CpuSteps):
             return self._reference.cross_matmul(x, y, ring)
         return self._product(x, y, ring)
 
-    def _product(self, x: Sequence[Tensor], y: Sequence[Tensor], ring: Ring) -> Tensor:
+    def role_matmul(self, x: Pair, y: Pair, spans: Sequence[tuple[int, int, int]], ring: Ring) -> Tensor:
+        """A party's part of a replicated product in which roles rotate over the columns."""
+        if not x[0].is_cpu:
+            return self._reference.role_matmul(x, y, spans, ring)
+        return self._product(x, y, ring, spans)
+
+    def _product(
+        self, x: Sequence[Tensor], y: Sequence[Tensor], ring: Ring, spans: Sequence[tuple[int, int, int]] = ()
+    ) -> Tensor:
         columns = y[0].shape[-1]
         if x[0].shape[-1] != y[0].shape[-2]:
             raise ShapeError(f"matmul: {tuple(x[0].shape)} does not fit {tuple(y[0].shape)}")
@@ -62,8 +71,11 @@ class CpuKernels(CpuSteps):
         out = torch.empty(shape, dtype=ring.dtype)
         flat = out.view(*left[0].shape[:2], columns)
         (x0, x1), (y0, y1) = _arrays(left), _arrays(right)
-        self._native.matmul(x0, x1, y0, y1, flat.numpy(), torch.get_num_threads())
-        return ring.reduce(out)
+        threads = torch.get_num_threads()
+        for role, start, stop in spans or [(_WHOLE, 0, columns)]:
+            b0, b1 = y0[..., start:stop], None if y1 is None else y1[..., start:stop]
+            self._native.matmul(x0, x1, b0, b1, flat.numpy()[..., start:stop], threads, role)
+        return ring.settle(out)
 
     def cross_mul(self, x: Pair, y: Pair, ring: Ring) -> Tensor:
         """x0 * (y0 + y1) + x1 * y0, broadcast."""
@@ -73,7 +85,7 @@ class CpuKernels(CpuSteps):
         out = torch.empty(shape, dtype=ring.dtype)
         (x0, x1), (y0, y1) = (_alike([_walkable(v.expand(shape)) for v in side]) for side in (x, y))
         self._native.cross_mul(x0.numpy(), x1.numpy(), y0.numpy(), y1.numpy(), out.numpy())
-        return ring.reduce(out.view(np.broadcast_shapes(x[0].shape, y[0].shape)))
+        return ring.settle(out.view(np.broadcast_shapes(x[0].shape, y[0].shape)))
 
     def conv(
         self,
@@ -128,7 +140,7 @@ class CpuKernels(CpuSteps):
         (x0, x1), (w0, w1) = _arrays(padded), _arrays([v.contiguous() for v in w])
         threads = torch.get_num_threads()
         self._native.conv(x0, x1, w0, w1, out.numpy(), (down, right), (dy, dx), groups, threads)
-        return ring.reduce(out)
+        return ring.settle(out)
 
     def to_planes(self, x: Tensor, planes: int, ring: Ring, shift: int = 0) -> Tensor:
         """Bit slices [planes, words]; bits at and above the ring's width, and past the last element, are 0."""

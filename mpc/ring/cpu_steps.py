@@ -51,12 +51,13 @@ class CpuSteps:
         self._native.split(w.bits, *terms, _array(z), *drawings, x2.numpy(), message.numpy(), whole.numpy())
         return x2, message, whole
 
-    def narrow(self, z: Tensor, plus: Tensor, minus: Tensor, constant: int, w: Widths) -> Tensor:
+    def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """A masked summand, shifted into the output's ring."""
         if not z.is_cpu:
-            return self._reference.narrow(z, plus, minus, constant, w)
+            return self._reference.narrow(z, zero, constant, w)
         out = torch.empty(z.shape, dtype=w.out.dtype)
-        self._native.narrow(w.bits, _array(z), _array(plus), _array(minus), constant, out.numpy())
+        plus, minus = map(_array, zero) if zero else (None, None)
+        self._native.narrow(w.bits, _array(z), plus, minus, constant, out.numpy())
         return out
 
     def deal_choice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -24,6 +25,13 @@ class Kernels(Protocol):
 
     def cross_matmul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
         """x0 @ (y0 + y1) + x1 @ y0: a party's part of a replicated product."""
+
+    def role_matmul(
+        self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], spans: Sequence[tuple[int, int, int]], ring: Ring
+    ) -> Tensor:
+        """A party's part of a replicated product where, for each (role, start, stop) of `spans`, it plays a role on the
+        columns start..stop: role 0 has (x0 + x1) @ (y0 + y1), role 1 x1 @ (y0 + y1) + x0 @ y1 and role 2 x0 @ y1 +
+        x1 @ y0. Together they make the product with five products of matrices, where `cross_matmul` takes six."""
 
     def cross_mul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
         """x0 * (y0 + y1) + x1 * y0, elementwise and broadcast."""
@@ -78,8 +86,8 @@ class Kernels(Protocol):
         """(x2, message, r') for r' = sum(r) - z = r_msb 2^(k-1) + r_hi 2^f + ...: x2 = (a + b) 2^h - r_hi - drawn mod
         2^k' with (a, b) = masks, and r_msb - low mod 2^e as it travels."""
 
-    def narrow(self, z: Tensor, plus: Tensor, minus: Tensor, constant: int, w: Widths) -> Tensor:
-        """floor((z + plus - minus + constant mod 2^k) / 2^f) mod 2^k'."""
+    def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
+        """floor((z + constant mod 2^k) / 2^f) mod 2^k', z with a share of zero (plus, minus) added, if there is one."""
 
     def deal_choice(
         self, bits: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor], draws: tuple[Tensor, Tensor], ring: Ring

@@ -37,6 +37,12 @@ class Ring:
             return x if x.dtype == self.dtype else x.to(self.dtype)
         return (x & ((1 << self.bits) - 1)).to(self.dtype)
 
+    def settle(self, x: Tensor) -> Tensor:
+        """`reduce` of a tensor that is nobody else's, in place where its storage is the ring's already."""
+        if self.native or x.dtype != self.dtype:
+            return self.reduce(x)
+        return x.bitwise_and_((1 << self.bits) - 1)
+
     def signed(self, x: Tensor) -> Tensor:
         """Two's complement value in [-2^(bits-1), 2^(bits-1)), int64."""
         wide = x.to(torch.int64)
@@ -51,7 +57,7 @@ class Ring:
             return x
         if count >= self.bits:
             return torch.zeros_like(x)
-        return (x >> count) & ((1 << (self.bits - count)) - 1)
+        return (x >> count).bitwise_and_((1 << (self.bits - count)) - 1)
 
 
 RING64 = Ring(64)

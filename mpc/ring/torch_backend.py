@@ -6,6 +6,8 @@ through 16-bit limbs in float64, which is exact as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from torch import Tensor
@@ -68,6 +70,20 @@ class TorchKernels(TorchSteps):
     def cross_matmul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
         """x0 @ (y0 + y1) + x1 @ y0."""
         return ring.reduce(self.matmul(x[0], y[0] + y[1], ring) + self.matmul(x[1], y[0], ring))
+
+    def role_matmul(
+        self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], spans: Sequence[tuple[int, int, int]], ring: Ring
+    ) -> Tensor:
+        """See `Kernels.role_matmul`."""
+        parts = []
+        for role, start, stop in spans:
+            y0, y1 = y[0][..., start:stop], y[1][..., start:stop]
+            if role == 0:
+                parts.append(self.matmul(x[0] + x[1], y0 + y1, ring))
+            else:
+                left = y0 + y1 if role == 1 else y0
+                parts.append(ring.reduce(self.matmul(x[1], left, ring) + self.matmul(x[0], y1, ring)))
+        return torch.cat(parts, -1)
 
     def cross_mul(self, x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
         """x0 * (y0 + y1) + x1 * y0."""

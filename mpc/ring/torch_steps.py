@@ -53,9 +53,10 @@ class TorchSteps:
         rest = w.sign(whole).to(low.dtype).add_(low).neg_()
         return x2, self._message(rest, w.top), whole
 
-    def narrow(self, z: Tensor, plus: Tensor, minus: Tensor, constant: int, w: Widths) -> Tensor:
+    def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """See `Kernels.narrow`."""
-        summand = w.ring.reduce((z + plus).sub_(minus).add_(constant))
+        masked = (z + zero[0]).sub_(zero[1]) if zero else z
+        summand = w.ring.reduce(masked + constant)
         return w.out.reduce(w.ring.shift_right(summand, w.shift))
 
     def deal_choice(

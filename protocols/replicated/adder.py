@@ -88,9 +88,9 @@ def dealt_sum(
         role = party.role(piece.rotation)
         flat = [x.parts[i].reshape(-1)[piece.start : piece.stop] for i in sources[role]]
         if role == 0:
-            elements = [x.ring.reduce(flat[0] + flat[1])]
+            elements = [x.ring.settle(flat[0] + flat[1])]
         else:
-            elements = [x.ring.reduce(flat[0] + addend) if addend else flat[0] for addend in addends]
+            elements = [x.ring.settle(flat[0] + addend) if addend else flat[0] for addend in addends]
         planes = [party.kernels.to_planes(e, cut.bits + cut.tops, x.ring, drop) for e in elements]
         steps.append(deal_and_answer(party, role, planes, cut, len(addends)))
     found = yield from together(*steps)

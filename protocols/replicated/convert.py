@@ -142,7 +142,7 @@ def _choose(party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: R
 
 def _deal(party: Party, values: list[Tensor], ring: Ring) -> Step[None]:
     """Role 0's round: to role 1, each value [n] less a draw that role 2 makes too."""
-    hidden = [ring.reduce(value - party.with_prev.elements((value.shape[0],), ring)) for value in values]
+    hidden = [ring.settle(value - party.with_prev.elements((value.shape[0],), ring)) for value in values]
     yield Round(to_next=tuple(wire.pack(party.kernels, h, ring) for h in hidden))
 
 

@@ -91,7 +91,7 @@ def _draw_20(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor,
 def _product_0(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     n, kernels = z.numel(), party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
-    mine = w.ring.reduce(z + big)
+    mine = w.ring.settle(z + big)
     got = yield Round(to_next=(wire.pack(kernels, mine, w.ring),), from_next=(wire.spec(n, w.ring),))
     p0, x1 = kernels.answer(mine, wire.unpack(kernels, got.from_next[0], n, w.ring), low, a, w)
     got = yield Round(to_next=(p0,), from_next=(wire.spec(n, w.top),))
@@ -100,7 +100,7 @@ def _product_0(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
 
 def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
     n, kernels = z.numel(), party.kernels
-    mine = w.ring.reduce(z + party.with_next.elements((n,), w.ring))
+    mine = w.ring.settle(z + party.with_next.elements((n,), w.ring))
     b = party.with_next.elements((n,), w.top)
     got = yield Round(
         to_prev=(wire.pack(kernels, mine, w.ring),),
@@ -140,7 +140,7 @@ def _from_2(party: Party, messages: tuple[Tensor, ...], numel: int, w: Widths) -
 def _shared_0(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
     n, kernels = cut.numel, party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
-    c = w.ring.reduce(torch.add(piece((0, 1), cut.start, cut.stop), big).add_(w.offset))
+    c = w.ring.settle(torch.add(piece((0, 1), cut.start, cut.stop), big).add_(w.offset))
     p0, x1 = kernels.answer(c, None, low, a, w)
     yield Round(to_next=(wire.pack(kernels, c, w.ring), p0))
     got = yield Round(from_next=(wire.spec(n, w.top),))

@@ -42,18 +42,18 @@ def same_kind(x: Shared, y: Shared, what: str) -> None:
 def add(x: Shared, y: Shared) -> Shared:
     """x + y, broadcast."""
     same_kind(x, y, "sum")
-    return replace(x, parts=tuple(x.ring.reduce(a + b) for a, b in zip(x.parts, y.parts, strict=True)))
+    return replace(x, parts=tuple(x.ring.settle(a + b) for a, b in zip(x.parts, y.parts, strict=True)))
 
 
 def sub(x: Shared, y: Shared) -> Shared:
     """x - y, broadcast."""
     same_kind(x, y, "difference")
-    return replace(x, parts=tuple(x.ring.reduce(a - b) for a, b in zip(x.parts, y.parts, strict=True)))
+    return replace(x, parts=tuple(x.ring.settle(a - b) for a, b in zip(x.parts, y.parts, strict=True)))
 
 
 def neg(x: Shared) -> Shared:
     """-x."""
-    return x.local(lambda t: x.ring.reduce(-t))
+    return x.local(lambda t: x.ring.settle(-t))
 
 
 def add_at_zero(x: Shared, element: Tensor | int, zeroth: int | None) -> Shared:
@@ -63,7 +63,7 @@ def add_at_zero(x: Shared, element: Tensor | int, zeroth: int | None) -> Shared:
         shape, element = broadcast(shape, element.shape), element.to(x.parts[0].device)
     parts = [p if shape == p.shape else p.expand(shape) for p in x.parts]
     if zeroth is not None:
-        parts[zeroth] = x.ring.reduce(parts[zeroth] + element)
+        parts[zeroth] = x.ring.settle(parts[zeroth] + element)
     return replace(x, parts=tuple(parts))
 
 
@@ -90,7 +90,7 @@ def integers(factor: Tensor | int, ring: Ring) -> Tensor:
 def scale(x: Shared, factor: Tensor | int) -> Shared:
     """x * public integers, broadcast, exact."""
     element = integers(factor, x.ring).to(x.parts[0].device)
-    return x.local(lambda t: x.ring.reduce(t * element))
+    return x.local(lambda t: x.ring.settle(t * element))
 
 
 def coarser(x: Shared, frac: int) -> None:
@@ -106,4 +106,4 @@ def rescale(x: Shared, frac: int) -> Shared:
     if frac == x.frac:
         return x
     up = frac - x.frac
-    return replace(x.local(lambda t: x.ring.reduce(t << up)), frac=frac)
+    return replace(x.local(lambda t: x.ring.settle(t << up)), frac=frac)

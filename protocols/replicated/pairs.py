@@ -33,13 +33,13 @@ def share_sum(party: Party, role: int, term: Tensor | None, numel: int, ring: Ri
         yield Round()
         return first, second
     drawn = (party.with_prev if role == 1 else party.with_next).elements(shape, ring)
-    own = ring.reduce(term - drawn)
+    own = ring.settle(term - drawn)
     message, spec = (wire.pack(kernels, own, ring),), (wire.spec(numel, ring),)
     if role == 1:
         got = yield Round(to_next=message, from_next=spec)
-        return drawn, ring.reduce(wire.unpack(kernels, got.from_next[0], numel, ring) + own)
+        return drawn, ring.settle(wire.unpack(kernels, got.from_next[0], numel, ring) + own)
     got = yield Round(to_prev=message, from_prev=spec)
-    return ring.reduce(wire.unpack(kernels, got.from_prev[0], numel, ring) + own), drawn
+    return ring.settle(wire.unpack(kernels, got.from_prev[0], numel, ring) + own), drawn
 
 
 def share_xor(party: Party, role: int, term: Tensor | None, planes: int, words: int) -> Step[Parts]:

@@ -2,9 +2,16 @@
 
 x y = sum over i of z_i with z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, all of it known to party i (Araki et al., CCS
 2016). Truncation then works on the z_i directly: see `truncate`. Public factors are in `public`.
+
+Matrices: the nine terms x_i y_j are as well (x_0 + x_1)(y_0 + y_1), known to party 0, x_2 (y_1 + y_2) + x_1 y_2, known
+to party 1, and x_2 y_0 + x_0 y_2, known to party 2: five products of matrices where the above takes six. (Four do not
+serve: that would take two numbers mod 2 with product 1 and sum 1.) The roles rotate over the columns. What a party
+holds of z is different, but it is masked alike before anybody sees it.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -17,6 +24,9 @@ from hush.mpc.step import Step
 from hush.protocols.replicated import truncate
 from hush.protocols.replicated.linear import product_shape, rescale
 from hush.protocols.replicated.party import Party
+
+_TILE = 32  # columns of a register tile, the widest
+_ROTATE_MIN = 3 * _TILE  # columns that pay for cutting a product
 
 
 def widths(ring: Ring, product: int, frac: int, out: Ring) -> Widths:
@@ -54,7 +64,13 @@ def matmul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Sha
     """x @ y, batched and broadcast as torch.matmul; messages per output element: `truncate.product`."""
     operands(x, y)
     product_shape(x.shape, y.shape)
-    z = party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
+    columns = y.shape[-1]
+    if columns < _ROTATE_MIN:
+        z = party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
+    else:
+        edges = (0, *(columns * i // 3 // _TILE * _TILE for i in (1, 2)), columns)
+        spans = [(party.role(turn), *span) for turn, span in enumerate(pairwise(edges))]
+        z = party.kernels.role_matmul(_pair(x), _pair(y), spans, x.ring)
     return (yield from settle(party, z, x.ring, x.frac + y.frac, frac, out))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -12,7 +10,7 @@ from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import fused, zero
-from hush.protocols.replicated.linear import add_at_zero, coarser
+from hush.protocols.replicated.linear import coarser
 from hush.protocols.replicated.party import Party
 
 Parts = tuple[Tensor, Tensor]
@@ -49,7 +47,7 @@ def narrow_product(party: Party, z: Tensor, widths: Widths) -> Step[Parts]:
     constant = centring(widths.shift) if party.index == 0 else 0
     shape, ring = (z.numel(),), widths.ring
     plus, minus = party.with_next.elements(shape, ring), party.with_prev.elements(shape, ring)
-    shifted = party.kernels.narrow(z.reshape(-1), plus, minus, constant, widths)
+    shifted = party.kernels.narrow(z.reshape(-1), (plus, minus), constant, widths)
     first, second = yield from zero.pass_on(party, shifted, widths.out)
     return first.reshape(z.shape), second.reshape(z.shape)
 
@@ -61,7 +59,7 @@ def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
         return x
     widths = Widths(x.ring, ring, x.frac - frac)
     if widths.local:
-        return narrow_shared(x, widths, zero_part(party.index))
+        return narrow_shared(party, x, widths)
 
     return (yield from linear(party, pieces(x), x.shape, widths, frac))
 
@@ -83,14 +81,15 @@ def linear(party: Party, piece: fused.Piece, shape: torch.Size, widths: Widths, 
     return Shared((first.reshape(shape), second.reshape(shape)), frac, widths.out)
 
 
-def narrow_shared(x: Shared, widths: Widths, zeroth: int | None) -> Shared:
+def narrow_shared(party: Party, x: Shared, widths: Widths) -> Shared:
     """Truncation of a shared value into a ring of k' <= k-f bits: local, since both holders of x_i shift it alike.
 
-    Error and leakage as `narrow_product`; rounds 0. `zeroth`: which part is component 0 (None: neither).
+    Error and leakage as `narrow_product`; rounds 0.
     """
-    centred = add_at_zero(x, centring(widths.shift), zeroth) if widths.shift else x
-    moved = centred.local(lambda t: widths.out.reduce(x.ring.shift_right(t, widths.shift)))
-    return replace(moved, frac=x.frac - widths.shift, ring=widths.out)
+    zeroth, narrow = zero_part(party.index), party.kernels.narrow
+    constants = [centring(widths.shift) if widths.shift and part == zeroth else 0 for part in range(len(x.parts))]
+    moved = [narrow(t.reshape(-1), (), c, widths).reshape(x.shape) for t, c in zip(x.parts, constants, strict=True)]
+    return Shared(tuple(moved), x.frac - widths.shift, widths.out)
 
 
 def centring(shift: int) -> int:

@@ -13,7 +13,7 @@ from hush.protocols.replicated.party import Party
 def zero(party: Party, numel: int, ring: Ring) -> Tensor:
     """This party's summand [n] of a fresh random sharing of 0: F(k_{i,i+1}) - F(k_{i-1,i}). No message."""
     shape = (numel,)
-    return ring.reduce(party.with_next.elements(shape, ring) - party.with_prev.elements(shape, ring))
+    return ring.settle(party.with_next.elements(shape, ring) - party.with_prev.elements(shape, ring))
 
 
 def reshare(party: Party, additive: Tensor, ring: Ring) -> Step[tuple[Tensor, Tensor]]:
@@ -25,7 +25,7 @@ def reshare(party: Party, additive: Tensor, ring: Ring) -> Step[tuple[Tensor, Te
     leakage.
     """
     flat = additive.reshape(-1)
-    own, following = yield from pass_on(party, ring.reduce(flat + zero(party, flat.numel(), ring)), ring)
+    own, following = yield from pass_on(party, ring.settle(flat + zero(party, flat.numel(), ring)), ring)
     return own.reshape(additive.shape), following.reshape(additive.shape)
 
 

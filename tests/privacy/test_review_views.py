@@ -169,7 +169,7 @@ def _compare_beside_product(party: Party, x: Shared, y: Shared) -> Step[Shared]:
 def _truncate_then_multiply(party: Party, x: Shared) -> Step[Shared]:
     """A local truncation's components, and those that it was made of, in one product."""
     w = Widths(RING3, RING2, 1)
-    small = truncate.narrow_shared(x.with_frac(1), w, truncate.zero_part(party.index))
+    small = truncate.narrow_shared(party, x.with_frac(1), w)
     kept = x.local(RING2.reduce)
     return (yield from products.mul(party, small, Shared(kept.parts, 0, RING2), 0, RING2))
 

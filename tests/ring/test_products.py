@@ -47,6 +47,27 @@ def test_products_equal_the_reference_at_block_edges(
     assert torch.equal(kernels.cross_matmul(mine[0], mine[1], ring), REFERENCE.cross_matmul(x, y, ring))
 
 
+@given(seed=seeds, ring=rings, m=sides, k=depths, n=sides, left=layouts, right=layouts)
+@example(seed=1, ring=Ring(64), m=300, k=600, n=130, left=1, right=1)
+@example(seed=2, ring=Ring(32), m=129, k=515, n=260, left=0, right=2)
+def test_roles_make_the_product_together(
+    kernels: Kernels, seed: int, ring: Ring, m: int, k: int, n: int, left: int, right: int
+) -> None:
+    """Three parties that rotate over three spans: their parts sum to the product, and each equals the reference's."""
+    x = [elements(seed + i, ring, m, k) for i in range(3)]
+    y = [elements(seed + 3 + i, ring, k, n) for i in range(3)]
+    edges, total = (0, n // 3, 2 * n // 3, n), torch.zeros(m, n, dtype=ring.dtype)
+    for party in range(3):
+        pairs = (x[party], x[(party + 1) % 3]), (y[party], y[(party + 1) % 3])
+        spans = [((party - turn) % 3, edges[turn], edges[turn + 1]) for turn in range(3)]
+        mine = tuple(strided(v, left) for v in pairs[0]), tuple(strided(v, right) for v in pairs[1])
+        part = kernels.role_matmul(*mine, spans, ring)
+        assert torch.equal(part, REFERENCE.role_matmul(*pairs, spans, ring))
+        total = ring.reduce(total + part)
+    whole = ring.reduce(x[0] + x[1] + x[2]), ring.reduce(y[0] + y[1] + y[2])
+    assert torch.equal(total, REFERENCE.matmul(*whole, ring))
+
+
 @pytest.mark.parametrize("ring", RINGS, ids=str)
 @pytest.mark.parametrize("value", [-1, -(2**63), 2**63 - 1])
 def test_long_sums_wrap(kernels: Kernels, ring: Ring, value: int) -> None:

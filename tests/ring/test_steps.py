@@ -78,9 +78,12 @@ def test_the_parts_make_the_quotient(kernels: Kernels, seed: int, w: Widths, n: 
     assert set(excess) <= {0, 1}
 
 
-@given(seed=seeds, w=local_trims(), n=counts, constant=st.integers(0, 2**62))
-def test_narrow_equals_the_reference(kernels: Kernels, seed: int, w: Widths, n: int, constant: int) -> None:
-    operands = (*_drawn(seed, n, w.ring, w.ring, w.ring), constant % 2 ** (w.ring.bits - 1), w)
+@given(seed=seeds, w=local_trims(), n=counts, constant=st.integers(0, 2**62), masked=st.booleans())
+def test_narrow_equals_the_reference(
+    kernels: Kernels, seed: int, w: Widths, n: int, constant: int, masked: bool
+) -> None:
+    z, plus, minus = _drawn(seed, n, w.ring, w.ring, w.ring)
+    operands = (z, (plus, minus) if masked else (), constant % 2 ** (w.ring.bits - 1), w)
     assert torch.equal(kernels.narrow(*operands), REFERENCE.narrow(*operands))
 
 

@@ -5,15 +5,19 @@
 
 namespace hush {
 
-// c[m][n] = sum over k of a0[m][k] * b0[k][n]                                          (a1 == b1 == nullptr)
-// c[m][n] = sum over k of a0[m][k] * (b0[k][n] + b1[k][n]) + a1[m][k] * b0[k][n]        (the replicated product)
+// A term of a product: (a0 + a1) * (b0 + b1), where either sum may have one summand only (the other is nullptr).
+struct Term {
+    const void *a0, *a1, *b0, *b1;
+};
+
+// c[m][n] = sum over the terms and over k of a[m][k] * b[k][n].
 // Element b[k][n] lies at b + row[k] + col[n], so a transposed matrix, a matrix of strides and the sliding windows of a
 // convolution are all the same to the packing.
 struct Gemm {
     int64_t m, n, k;
-    const void *a0, *a1;
+    int count;
+    Term terms[2];
     int64_t a_row, a_col;
-    const void *b0, *b1;
     const int64_t *row, *col;
     void *c;
     int64_t c_row;

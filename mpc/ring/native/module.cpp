@@ -27,6 +27,7 @@ using namespace nb::literals;
 namespace {
 
 using hush::Gemm;
+using hush::Term;
 using Array = nb::ndarray<nb::device::cpu>;
 using Pair = std::optional<Array>;
 
@@ -93,8 +94,10 @@ void run(const hush::Kernels &kernels, int width, const std::vector<Gemm> &batch
             const int64_t from = side * (job % slices) / slices, to = side * (job % slices + 1) / slices;
             if (by_rows) {
                 g.m = to - from;
-                g.a0 = static_cast<const char *>(g.a0) + from * g.a_row * size;
-                if (g.a1) g.a1 = static_cast<const char *>(g.a1) + from * g.a_row * size;
+                for (Term &term : g.terms) {
+                    if (term.a0) term.a0 = static_cast<const char *>(term.a0) + from * g.a_row * size;
+                    if (term.a1) term.a1 = static_cast<const char *>(term.a1) + from * g.a_row * size;
+                }
                 g.c = static_cast<char *>(g.c) + from * g.c_row * size;
             } else {
                 g.n = to - from;
@@ -111,6 +114,30 @@ void run(const hush::Kernels &kernels, int width, const std::vector<Gemm> &batch
     for (int64_t t = 1; t < threads; ++t) helpers.emplace_back(share, t, spaces[static_cast<size_t>(t)].get());
     share(0, spaces[0].get());
     for (auto &helper : helpers) helper.join();
+}
+
+constexpr int kWhole = -1;  // no role: a party's whole part of a replicated product
+
+// The terms of a product of components (a0, a1) and (b0, b1). Whole: a0 (b0 + b1) + a1 b0, at every party. By roles, which
+// together make the same sum of nine products in five instead of six: (a0 + a1)(b0 + b1); a1 (b0 + b1) + a0 b1; a0 b1 + a1 b0.
+Gemm product(std::array<int64_t, 3> size, Term c, int role) {
+    Gemm g{};
+    g.m = size[0], g.n = size[1], g.k = size[2], g.count = c.a1 && role != 0 ? 2 : 1;
+    if (!c.a1) {
+        g.terms[0] = {c.a0, nullptr, c.b0, nullptr};
+    } else if (role == 0) {
+        g.terms[0] = c;
+    } else if (role == 1) {
+        g.terms[0] = {c.a1, nullptr, c.b1, c.b0};
+        g.terms[1] = {c.a0, nullptr, c.b1, nullptr};
+    } else if (role == 2) {
+        g.terms[0] = {c.a0, nullptr, c.b1, nullptr};
+        g.terms[1] = {c.a1, nullptr, c.b0, nullptr};
+    } else {
+        g.terms[0] = {c.a0, nullptr, c.b0, c.b1};
+        g.terms[1] = {c.a1, nullptr, c.b0, nullptr};
+    }
+    return g;
 }
 
 std::vector<const hush::Kernels *> supported() {
@@ -140,7 +167,9 @@ class Kernels {
 
     std::string name() const { return table_->name; }
 
-    void matmul(const Array &x0, const Pair &x1, const Array &y0, const Pair &y1, const Array &out, int64_t threads) const {
+    // x0 y0 of single components; of pairs the replicated product, or what a role does of it (see `terms`).
+    void matmul(const Array &x0, const Pair &x1, const Array &y0, const Pair &y1, const Array &out, int64_t threads,
+                int role) const {
         const int width = width_of(x0);
         require(width_of(y0) == width && width_of(out) == width, "element types differ");
         require(x0.ndim() == 3 && y0.ndim() == 3 && out.ndim() == 3, "matmul takes [batch, rows, columns]");
@@ -149,14 +178,17 @@ class Kernels {
         require_like(y0, y1);
         const int64_t items = extent(x0, 0), m = extent(x0, 1), k = extent(x0, 2), n = extent(y0, 2);
         require(extent(y0, 0) == items && extent(y0, 1) == k, "operands do not fit each other");
-        require(extent(out, 0) == items && extent(out, 1) == m && extent(out, 2) == n && contiguous(out), "wrong output");
+        require(extent(out, 0) == items && extent(out, 1) == m && extent(out, 2) == n, "wrong output");
+        require(n < 2 || out.size() == 0 || out.stride(2) == 1, "the columns of the output must be adjacent");
         nb::gil_scoped_release unlocked;
         const auto row = ramp(k, y0.stride(1)), col = ramp(n, y0.stride(2));
         std::vector<Gemm> batch;
         for (int64_t i = 0; i < items; ++i) {
-            batch.push_back({m, n, k, at(x0, i * x0.stride(0)), at(x1, i * x0.stride(0)), x0.stride(1), x0.stride(2),
-                             at(y0, i * y0.stride(0)), at(y1, i * y0.stride(0)), row.data(), col.data(),
-                             const_cast<char *>(at(out, i * m * n)), n, nullptr});
+            const int64_t x = i * x0.stride(0), y = i * y0.stride(0);
+            batch.push_back(product({m, n, k}, {at(x0, x), at(x1, x), at(y0, y), at(y1, y)}, role));
+            Gemm &g = batch.back();
+            g.a_row = x0.stride(1), g.a_col = x0.stride(2), g.row = row.data(), g.col = col.data();
+            g.c = const_cast<char *>(at(out, i * out.stride(0))), g.c_row = out.stride(1);
         }
         run(*table_, width, batch, threads);
     }
@@ -189,8 +221,10 @@ class Kernels {
         for (int64_t item = 0; item < images * groups; ++item) {
             const int64_t image = item / groups, group = item % groups, w = group * m * k;
             const int64_t x = image * x0.stride(0) + group * inputs * x0.stride(1);
-            batch.push_back({m, n, k, at(w0, w), at(w1, w), k, 1, at(x0, x), at(x1, x), row.data(), col.data(),
-                             const_cast<char *>(at(out, item * m * n)), n, nullptr});
+            batch.push_back(product({m, n, k}, {at(w0, w), at(w1, w), at(x0, x), at(x1, x)}, kWhole));
+            Gemm &g = batch.back();
+            g.a_row = k, g.a_col = 1, g.row = row.data(), g.col = col.data();
+            g.c = const_cast<char *>(at(out, item * m * n)), g.c_row = n;
         }
         run(*table_, width, batch, threads);
     }
@@ -273,12 +307,16 @@ class Kernels {
                                at(mask, 0), at(other, 0), at(drawn, 0), out(base), out(masked), g.message});
     }
 
-    void narrow(Widths widths, const Array &z, const Array &plus, const Array &minus, uint64_t constant,
+    void narrow(Widths widths, const Array &z, const Pair &plus, const Pair &minus, uint64_t constant,
                 const Array &to) const {
         const int ring = width_of(z), output = width_of(to);
         const int64_t n = extent(to, 0);
         require(ring == (widths[0] > 32 ? 0 : 1) && output == (widths[1] > 32 ? 0 : 1), "element types differ");
-        for (const Array *x : {&z, &plus, &minus}) require_flat(*x, ring, n);
+        require(plus.has_value() == minus.has_value(), "a share of zero has two parts");
+        require_flat(z, ring, n);
+        for (const Pair *x : {&plus, &minus}) {
+            if (*x) require_flat(**x, ring, n);
+        }
         require_flat(to, output, n);
         nb::gil_scoped_release unlocked;
         table_->narrow[2 * ring + output](
@@ -404,7 +442,8 @@ NB_MODULE(_cpu, m) {
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string &>(), "isa"_a)
         .def_prop_ro("isa", &Kernels::name)
-        .def("matmul", &Kernels::matmul, "x0"_a, "x1"_a.none(), "y0"_a, "y1"_a.none(), "out"_a, "threads"_a)
+        .def("matmul", &Kernels::matmul, "x0"_a, "x1"_a.none(), "y0"_a, "y1"_a.none(), "out"_a, "threads"_a,
+             "role"_a = kWhole)
         .def("conv", &Kernels::conv, "x0"_a, "x1"_a.none(), "w0"_a, "w1"_a.none(), "out"_a, "stride"_a, "dilation"_a,
              "groups"_a, "threads"_a)
         .def("cross_mul", &Kernels::cross_mul, "x0"_a, "x1"_a, "y0"_a, "y1"_a, "out"_a)
@@ -416,7 +455,7 @@ NB_MODULE(_cpu, m) {
         .def("correct", &Kernels::correct, "widths"_a, "base"_a, "message"_a)
         .def("split", &Kernels::split, "widths"_a, "mine"_a, "got"_a.none(), "z"_a, "drawn"_a, "low"_a, "mask"_a, "other"_a,
              "base"_a, "message"_a, "masked"_a.none())
-        .def("narrow", &Kernels::narrow, "widths"_a, "z"_a, "plus"_a, "minus"_a, "constant"_a, "out"_a)
+        .def("narrow", &Kernels::narrow, "widths"_a, "z"_a, "plus"_a.none(), "minus"_a.none(), "constant"_a, "out"_a)
         .def("deal_choice", &Kernels::deal_choice, "bits"_a, "b0"_a, "b1"_a, "x0"_a, "x1"_a, "a"_a, "d"_a, "out"_a,
              "second"_a)
         .def("choose", &Kernels::choose, "bits"_a, "c"_a, "x0"_a, "x1"_a.none(), "other"_a, "a"_a, "d"_a, "out"_a)
