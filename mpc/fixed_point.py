@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,19 @@ def encode(value: Tensor | float, ring: Ring, frac: int) -> Tensor:
 
     Callers that must refuse NaN check before (`hush.mpc.errors.RangeError`).
     """
-    real = torch.as_tensor(value, dtype=torch.float64).detach()  # a Python float as it is, not by way of float32
+    if isinstance(value, float | int):
+        return _encoded_number(float(value), ring, frac)
+    return _encoded(value, ring, frac)
+
+
+@lru_cache(maxsize=4096)
+def _encoded_number(value: float, ring: Ring, frac: int) -> Tensor:
+    """Numbers come again in every layer; nobody writes to an encoding."""
+    return _encoded(torch.tensor(value, dtype=torch.float64), ring, frac)
+
+
+def _encoded(value: Tensor, ring: Ring, frac: int) -> Tensor:
+    real = value.to(torch.float64).detach()  # a Python float as it is, not by way of float32
     top = limit(ring, frac)
     real = torch.nan_to_num(real, nan=0.0, posinf=top, neginf=-top).clamp(-top, top)
     return ring.reduce(torch.round(real * 2.0**frac).to(torch.int64))

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from hush.mpc.errors import ConfigError, HushError
 from hush.parties import config as settings
-from hush.parties import logs, tls
+from hush.parties import logs, memory, tls
 from hush.parties.config import MIB, PartyConfig
 from hush.parties.logs import LOGGER
 from hush.parties.service import SERVICE, Service
@@ -85,6 +85,7 @@ def serve(path: Path, *, until_eof: bool = False) -> None:
     config = settings.load_party(path)
     logs.configure(config.log_level)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
+    memory.retain()
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

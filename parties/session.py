@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hush.mpc.errors import AbortReason, PartyError
+from hush.parties import memory
 from hush.parties.engine import Engine
 from hush.parties.keys import Terms
 from hush.parties.link import Dial, Joined, join
@@ -67,6 +68,7 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
         raise
     finally:
         transport.join()
+        memory.trim()
         LOGGER.info("session closed", extra=note)
 
 

@@ -21,35 +21,35 @@ class CpuSteps:
     def __init__(self, isa: str) -> None:
         self._native, self._reference = _cpu.Kernels(isa), TorchKernels()
 
-    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, w: Widths) -> tuple[Tensor, Tensor]:
+    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, base: Tensor, w: Widths) -> Tensor:
         """The reply to an opened value, and the component that it corrects."""
         if not mine.is_cpu:
-            return self._reference.answer(mine, got, low, mask, w)
-        base, message = torch.empty(mine.shape, dtype=w.out.dtype), _room(mine.shape[0], w.top)
+            return self._reference.answer(mine, got, low, mask, base, w)
+        message = _room(mine.shape[0], w.top)
         opened = None if got is None else _array(got)
         operands = _array(mine), opened, _array(low), _array(mask)
         self._native.answer(w.bits, *operands, base.numpy(), message.numpy(), None)
-        return message, base
+        return message
 
-    def correct(self, base: Tensor, message: Tensor, w: Widths) -> Tensor:
+    def correct(self, base: Tensor, message: Tensor, w: Widths) -> None:
         """The component, corrected in place by the other reply."""
         if not base.is_cpu:
             return self._reference.correct(base, message, w)
         self._native.correct(w.bits, base.numpy(), _array(message))
-        return base
+        return None
 
     def split(
-        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], w: Widths
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], x2: Tensor, w: Widths
+    ) -> tuple[Tensor, Tensor]:
         """What the holder of the mask sends, and the mask."""
         if not z.is_cpu:
-            return self._reference.split(r, z, drawn, low, masks, w)
-        x2, message = torch.empty(z.shape, dtype=w.out.dtype), _room(z.shape[0], w.top)
+            return self._reference.split(r, z, drawn, low, masks, x2, w)
+        message = _room(z.shape[0], w.top)
         whole = torch.empty(z.shape, dtype=w.ring.dtype)
         terms = _array(r[0]), _array(r[1]) if len(r) == 2 else None
         drawings = _array(drawn), _array(low), _array(masks[0]), _array(masks[1])
         self._native.split(w.bits, *terms, _array(z), *drawings, x2.numpy(), message.numpy(), whole.numpy())
-        return x2, message, whole
+        return message, whole
 
     def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """A masked summand, shifted into the output's ring."""

@@ -73,18 +73,18 @@ class Kernels(Protocol):
         """uint8 [nbytes]: ChaCha20 (RFC 8439) of a 32-byte key and a 12-byte nonce, counter from 0."""
 
     # -------------------------------------------------------------- steps of protocols, flat [n], see torch_steps
-    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, w: Widths) -> tuple[Tensor, Tensor]:
-        """(message p, base) for c = mine + got + 2^(k-2), or c = mine: p = (1 - 2 c_msb) low - mask mod 2^e as it
-        travels, base = floor(c mod 2^(k-1) / 2^f) + (c_msb + p) 2^h - 2^(k-2-f) mod 2^k'."""
+    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, base: Tensor, w: Widths) -> Tensor:
+        """The message p = (1 - 2 c_msb) low - mask mod 2^e for c = mine + got + 2^(k-2), or c = mine; `base` becomes
+        floor(c mod 2^(k-1) / 2^f) + (c_msb + p) 2^h - 2^(k-2-f) mod 2^k'."""
 
-    def correct(self, base: Tensor, message: Tensor, w: Widths) -> Tensor:
-        """base + 2^h p mod 2^k' for a received p; `base` may be overwritten."""
+    def correct(self, base: Tensor, message: Tensor, w: Widths) -> None:
+        """base + 2^h p mod 2^k' for a received p, written to `base`."""
 
     def split(
-        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], w: Widths
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(x2, message, r') for r' = sum(r) - z = r_msb 2^(k-1) + r_hi 2^f + ...: x2 = (a + b) 2^h - r_hi - drawn mod
-        2^k' with (a, b) = masks, and r_msb - low mod 2^e as it travels."""
+        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], x2: Tensor, w: Widths
+    ) -> tuple[Tensor, Tensor]:
+        """(message, r') for r' = sum(r) - z = r_msb 2^(k-1) + r_hi 2^f + ...; the message is r_msb - low mod 2^e, x2
+        becomes (a + b) 2^h - r_hi - drawn mod 2^k' with (a, b) = masks."""
 
     def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """floor((z + constant mod 2^k) / 2^f) mod 2^k', z with a share of zero (plus, minus) added, if there is one."""

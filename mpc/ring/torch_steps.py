@@ -31,27 +31,28 @@ class TorchSteps:
     def spread(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:
         """`Kernels.spread`."""
 
-    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, w: Widths) -> tuple[Tensor, Tensor]:
+    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, base: Tensor, w: Widths) -> Tensor:
         """See `Kernels.answer`."""
         c = mine if got is None else w.ring.reduce(torch.add(mine, got).add_(w.offset))
         sign = w.sign(c)
         reply = flip(low, sign).sub_(mask)
         top = w.raise_top(reply - sign.to(reply.dtype))
-        return self._message(reply, w.top), w.out.reduce(top.add_(w.middle(c)).sub_(w.offset >> w.shift))
+        base.copy_(w.out.reduce(top.add_(w.middle(c)).sub_(w.offset >> w.shift)))
+        return self._message(reply, w.top)
 
-    def correct(self, base: Tensor, message: Tensor, w: Widths) -> Tensor:
+    def correct(self, base: Tensor, message: Tensor, w: Widths) -> None:
         """See `Kernels.correct`."""
         other = message if w.top.native else self.from_planes(message, base.shape[0], w.top)
-        return w.out.reduce(base + w.raise_top(other))
+        base.copy_(w.out.reduce(base + w.raise_top(other)))
 
     def split(
-        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], w: Widths
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: tuple[Tensor, Tensor], x2: Tensor, w: Widths
+    ) -> tuple[Tensor, Tensor]:
         """See `Kernels.split`."""
         whole = w.ring.reduce(sum(r[1:], r[0]) - z)
-        x2 = w.out.reduce(w.raise_top(masks[0] + masks[1]).sub_(w.middle(whole)).sub_(drawn))
+        x2.copy_(w.out.reduce(w.raise_top(masks[0] + masks[1]).sub_(w.middle(whole)).sub_(drawn)))
         rest = w.sign(whole).to(low.dtype).add_(low).neg_()
-        return x2, self._message(rest, w.top), whole
+        return self._message(rest, w.top), whole
 
     def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """See `Kernels.narrow`."""

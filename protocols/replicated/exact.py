@@ -39,14 +39,13 @@ def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
     widths = Widths(x.ring, ring, x.frac - frac)
     if not widths.shift:
         return (yield from truncate.shared(party, x, frac, ring))
-    outcomes = yield from fused.truncate_shared(party, truncate.pieces(x), x.numel, wide(widths))
+    device = x.parts[0].device
+    parts, masks = yield from fused.truncate_shared(party, truncate.pieces(x), x.numel, device, wide(widths))
     comparisons = [
-        compare.exceeds(party, masked, widths.shift, x.ring, mask_owner(cut.rotation))
-        for cut, (_, _, masked) in zip(slices(x.numel), outcomes, strict=True)
-        if masked is not None  # always: the input is shared
+        compare.exceeds(party, mask, widths.shift, x.ring, mask_owner(cut.rotation))
+        for cut, mask in zip(slices(x.numel), masks, strict=True)
     ]
     excess = SharedBits(join_parts(list((yield from together(*comparisons))), 1), x.shape)
     one = yield from convert.from_bits(party, excess, ring)
-    first, second = fused.join(outcomes)
-    parts = (ring.reduce(first).reshape(x.shape), ring.reduce(second).reshape(x.shape))
-    return sub(Shared(parts, frac, ring), one[0].with_frac(frac))
+    floors = Shared(tuple(ring.reduce(part).reshape(x.shape) for part in parts), frac, ring)
+    return sub(floors, one[0].with_frac(frac))

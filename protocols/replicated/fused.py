@@ -32,8 +32,7 @@ from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import rotation, wire
 from hush.protocols.replicated.party import Party
 
-Outcome = tuple[Tensor, Tensor, Tensor | None]
-"""Of a slice: the two output parts; of a shared input also c (roles 0 and 1) or r (role 2)."""
+Parts = tuple[Tensor, Tensor]
 Piece = Callable[[tuple[int, ...], int, int], Tensor]
 """piece(which, start, stop): elements start..stop, flat, of the sum of the named parts of a shared input."""
 
@@ -50,15 +49,21 @@ def truncate_product(party: Party, z: Tensor, widths: Widths) -> Step[tuple[Tens
     lacks; P2 sees nothing. Rounds 2; bits 2k + k' + 3e an element in all (249 at k = k' = 64, f = 18); error and
     leakage: the functionality above.
     """
-    flat, cuts = z.reshape(-1), rotation.slices(z.numel())
-    roles = (_product_0, _product_1, _product_2)
-    steps = [roles[party.role(cut.rotation)](party, flat[cut.start : cut.stop], widths) for cut in cuts]
-    first, second = join((yield from together(*steps)))
+    flat, roles = z.reshape(-1), (_product_0, _product_1, _product_2)
+    first, second = (torch.empty(z.numel(), dtype=widths.out.dtype, device=z.device) for _ in range(2))
+    steps = []
+    for cut in rotation.slices(z.numel()):
+        span = slice(cut.start, cut.stop)
+        steps.append(roles[party.role(cut.rotation)](party, flat[span], (first[span], second[span]), widths))
+    yield from together(*steps)
     return first.reshape(z.shape), second.reshape(z.shape)
 
 
-def truncate_shared(party: Party, piece: Piece, numel: int, widths: Widths) -> Step[tuple[Outcome, ...]]:
-    """Flat parts of floor(x/2^f) or one more, slice by slice, from an input that is shared (public weights).
+def truncate_shared(
+    party: Party, piece: Piece, numel: int, device: torch.device, widths: Widths
+) -> Step[tuple[Parts, tuple[Tensor, ...]]]:
+    """Flat parts of floor(x/2^f) or one more from an input that is shared (public weights); and, slice by slice, what
+    the party knows of the masks: c (roles 0 and 1) or r (role 2).
 
     As `truncate_product`, with r = H - x2 and c = x0 + x1 + H + 2^(k-2), which P0 computes alone (x: the input).
 
@@ -70,16 +75,12 @@ def truncate_shared(party: Party, piece: Piece, numel: int, widths: Widths) -> S
     only, role 1 nothing: `piece` is asked for no more.
     """
     roles = (_shared_0, _shared_1, _shared_2)
-    cuts = rotation.slices(numel)
-    steps = [roles[party.role(cut.rotation)](party, piece, cut, widths) for cut in cuts]
-    return (yield from together(*steps))
-
-
-def join(outcomes: tuple[Outcome, ...]) -> tuple[Tensor, Tensor]:
-    """The output parts of a tensor's slices, put together."""
-    if len(outcomes) == 1:
-        return outcomes[0][:2]
-    return torch.cat([o[0] for o in outcomes]), torch.cat([o[1] for o in outcomes])
+    first, second = (torch.empty(numel, dtype=widths.out.dtype, device=device) for _ in range(2))
+    steps = []
+    for cut in rotation.slices(numel):
+        into = (first[cut.start : cut.stop], second[cut.start : cut.stop])
+        steps.append(roles[party.role(cut.rotation)](party, piece, cut, into, widths))
+    return (first, second), (yield from together(*steps))
 
 
 def _draw_20(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -88,17 +89,18 @@ def _draw_20(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor,
     return stream.elements(n, w.ring), stream.elements(n, w.out), stream.elements(n, w.top), stream.elements(n, w.top)
 
 
-def _product_0(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
+def _product_0(party: Party, z: Tensor, into: Parts, w: Widths) -> Step[None]:
     n, kernels = z.numel(), party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
     mine = w.ring.settle(z + big)
     got = yield Round(to_next=(wire.pack(kernels, mine, w.ring),), from_next=(wire.spec(n, w.ring),))
-    p0, x1 = kernels.answer(mine, wire.unpack(kernels, got.from_next[0], n, w.ring), low, a, w)
+    p0 = kernels.answer(mine, wire.unpack(kernels, got.from_next[0], n, w.ring), low, a, into[1], w)
     got = yield Round(to_next=(p0,), from_next=(wire.spec(n, w.top),))
-    return x0, kernels.correct(x1, got.from_next[0], w), None
+    kernels.correct(into[1], got.from_next[0], w)
+    into[0].copy_(x0)
 
 
-def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
+def _product_1(party: Party, z: Tensor, into: Parts, w: Widths) -> Step[None]:
     n, kernels = z.numel(), party.kernels
     mine = w.ring.settle(z + party.with_next.elements((n,), w.ring))
     b = party.with_next.elements((n,), w.top)
@@ -107,59 +109,69 @@ def _product_1(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
         from_prev=(wire.spec(n, w.ring),),
         from_next=(wire.spec(n, w.out), wire.spec(n, w.top)),
     )
-    x2, low = _from_2(party, got.from_next, n, w)
-    p1, x1 = kernels.answer(mine, wire.unpack(kernels, got.from_prev[0], n, w.ring), low, b, w)
+    low = _from_2(party, got.from_next, into, w)
+    p1 = kernels.answer(mine, wire.unpack(kernels, got.from_prev[0], n, w.ring), low, b, into[0], w)
     got = yield Round(to_prev=(p1,), from_prev=(wire.spec(n, w.top),))
-    return kernels.correct(x1, got.from_prev[0], w), x2, None
+    kernels.correct(into[0], got.from_prev[0], w)
 
 
-def _product_2(party: Party, z: Tensor, w: Widths) -> Step[Outcome]:
+def _product_2(party: Party, z: Tensor, into: Parts, w: Widths) -> Step[None]:
     drawn = _draw_20(party.with_next, z.numel(), w)
     mask = party.with_prev.elements((z.numel(),), w.ring)
     b = party.with_prev.elements((z.numel(),), w.top)
-    return (yield from _split_2(party, (drawn[0], mask), z, drawn, b, w))
+    yield from _split_2(party, (drawn[0], mask), z, drawn, b, into, w)
 
 
 def _split_2(
-    party: Party, mask: Terms, z: Tensor, drawn: tuple[Tensor, Tensor, Tensor, Tensor], b: Tensor, w: Widths
-) -> Step[Outcome]:
-    """P2's part, the same for both kinds of input: share the high bits of r = sum(mask) - z with P1."""
+    party: Party,
+    mask: Terms,
+    z: Tensor,
+    drawn: tuple[Tensor, Tensor, Tensor, Tensor],
+    b: Tensor,
+    into: Parts,
+    w: Widths,
+) -> Step[Tensor]:
+    """P2's part, the same for both kinds of input: share the high bits of r = sum(mask) - z with P1. Returns r."""
     _, x0, low, a = drawn
-    x2, rest, r = party.kernels.split(mask, z, x0, low, (a, b), w)
-    yield Round(to_prev=(wire.pack(party.kernels, x2, w.out), rest))
+    rest, r = party.kernels.split(mask, z, x0, low, (a, b), into[0], w)
+    into[1].copy_(x0)
+    yield Round(to_prev=(wire.pack(party.kernels, into[0], w.out), rest))
     yield Round()
-    return x2, x0, r
+    return r
 
 
-def _from_2(party: Party, messages: tuple[Tensor, ...], numel: int, w: Widths) -> tuple[Tensor, Tensor]:
-    """What P1 gets from P2: x2 and r''."""
-    kernels = party.kernels
-    return wire.unpack(kernels, messages[0], numel, w.out), wire.unpack(kernels, messages[1], numel, w.top)
+def _from_2(party: Party, messages: tuple[Tensor, ...], into: Parts, w: Widths) -> Tensor:
+    """What P1 gets from P2: x2, its second output part, and r'', which is returned."""
+    numel, kernels = into[1].shape[0], party.kernels
+    into[1].copy_(wire.unpack(kernels, messages[0], numel, w.out))
+    return wire.unpack(kernels, messages[1], numel, w.top)
 
 
-def _shared_0(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
+def _shared_0(party: Party, piece: Piece, cut: rotation.Slice, into: Parts, w: Widths) -> Step[Tensor]:
     n, kernels = cut.numel, party.kernels
     big, x0, low, a = _draw_20(party.with_prev, n, w)
     c = w.ring.settle(torch.add(piece((0, 1), cut.start, cut.stop), big).add_(w.offset))
-    p0, x1 = kernels.answer(c, None, low, a, w)
+    p0 = kernels.answer(c, None, low, a, into[1], w)
     yield Round(to_next=(wire.pack(kernels, c, w.ring), p0))
     got = yield Round(from_next=(wire.spec(n, w.top),))
-    return x0, kernels.correct(x1, got.from_next[0], w), c
+    kernels.correct(into[1], got.from_next[0], w)
+    into[0].copy_(x0)
+    return c
 
 
-def _shared_1(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
+def _shared_1(party: Party, piece: Piece, cut: rotation.Slice, into: Parts, w: Widths) -> Step[Tensor]:
     n, kernels = cut.numel, party.kernels
     b = party.with_next.elements((n,), w.top)
     awaited = (wire.spec(n, w.ring), wire.spec(n, w.top))
     got = yield Round(from_prev=awaited, from_next=(wire.spec(n, w.out), wire.spec(n, w.top)))
     c = wire.unpack(kernels, got.from_prev[0], n, w.ring)
-    x2, low = _from_2(party, got.from_next, n, w)
-    p1, x1 = kernels.answer(c, None, low, b, w)
+    p1 = kernels.answer(c, None, _from_2(party, got.from_next, into, w), b, into[0], w)
     yield Round(to_prev=(p1,))
-    return kernels.correct(x1, got.from_prev[1], w), x2, c
+    kernels.correct(into[0], got.from_prev[1], w)
+    return c
 
 
-def _shared_2(party: Party, piece: Piece, cut: rotation.Slice, w: Widths) -> Step[Outcome]:
+def _shared_2(party: Party, piece: Piece, cut: rotation.Slice, into: Parts, w: Widths) -> Step[Tensor]:
     drawn = _draw_20(party.with_next, cut.numel, w)
     b = party.with_prev.elements((cut.numel,), w.top)
-    return (yield from _split_2(party, (drawn[0],), piece((0,), cut.start, cut.stop), drawn, b, w))
+    return (yield from _split_2(party, (drawn[0],), piece((0,), cut.start, cut.stop), drawn, b, into, w))

@@ -47,7 +47,7 @@ def combine(
         whole = tuple(piece((i,), 0, shape.numel()).reshape(shape) for i in range(2))
         exact = add_at_zero(Shared(whole, x.frac + scale, ring), constant, truncate.zero_part(party.index))
         return rescale(exact, frac)
-    return (yield from truncate.linear(party, piece, shape, cut, frac))
+    return (yield from truncate.linear(party, piece, shape, device, cut, frac))
 
 
 def same(xs: Sequence[Shared], factors: Sequence[Tensor | float]) -> Shared:
@@ -87,7 +87,7 @@ def matmul_public(party: Party, x: Shared, weight: Tensor, frac: int, scale: int
         product = kernels.matmul(ring.reduce(_total(parts)), weight, ring).reshape(-1)
         return product[start - first * columns : stop - first * columns]
 
-    return (yield from truncate.linear(party, piece, shape, cut, frac))
+    return (yield from truncate.linear(party, piece, shape, x.parts[0].device, cut, frac))
 
 
 def conv_public(party: Party, x: Shared, kernel: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:

@@ -61,7 +61,7 @@ def shared(party: Party, x: Shared, frac: int, ring: Ring) -> Step[Shared]:
     if widths.local:
         return narrow_shared(party, x, widths)
 
-    return (yield from linear(party, pieces(x), x.shape, widths, frac))
+    return (yield from linear(party, pieces(x), x.shape, x.parts[0].device, widths, frac))
 
 
 def pieces(x: Shared) -> fused.Piece:
@@ -75,9 +75,11 @@ def pieces(x: Shared) -> fused.Piece:
     return piece
 
 
-def linear(party: Party, piece: fused.Piece, shape: torch.Size, widths: Widths, frac: int) -> Step[Shared]:
+def linear(
+    party: Party, piece: fused.Piece, shape: torch.Size, device: torch.device, widths: Widths, frac: int
+) -> Step[Shared]:
     """Truncation of a shared value that is given by its pieces; `frac` is the scale after it."""
-    first, second = fused.join((yield from fused.truncate_shared(party, piece, shape.numel(), widths)))
+    (first, second), _ = yield from fused.truncate_shared(party, piece, shape.numel(), device, widths)
     return Shared((first.reshape(shape), second.reshape(shape)), frac, widths.out)
 
 
