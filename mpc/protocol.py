@@ -72,6 +72,20 @@ class Protocol(ABC):
     def scale(self, x: Shared, factor: Tensor | int) -> Shared:
         """x * factor for public INTEGERS (broadcast), exact: scale unchanged, nothing truncated."""
 
+    def affine(
+        self, xs: Sequence[Shared], factors: Sequence[int], biases: Sequence[float] = (), *, frac: int | None = None
+    ) -> Shared:
+        """sum_i factors[i] * xs[i] of ring elements, read at `frac` (default: that of the first), plus public reals
+        encoded there. Local and exact; the xs have one shape and ring, and what scales they like."""
+        scale = xs[0].frac if frac is None else frac
+        terms = [self.scale(x, factor).with_frac(scale) for x, factor in zip(xs, factors, strict=True)]
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.add(total, term)
+        for bias in biases:
+            total = self.add_public(total, bias)
+        return total
+
     @abstractmethod
     def rescale(self, x: Shared, frac: int) -> Shared:
         """The same value at a finer scale (frac >= x.frac), exact."""

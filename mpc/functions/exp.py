@@ -8,7 +8,7 @@ import torch
 
 from hush.mpc.functions.declare import declare
 from hush.mpc.functions.piecewise import below, beyond, constant_where, window
-from hush.mpc.functions.polynomial import RING40, arguments, line, weighted
+from hush.mpc.functions.polynomial import RING40, arguments, line
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared, SharedBits
@@ -67,7 +67,8 @@ def _root(p: Protocol, x: Shared) -> Step[Shared]:
     z = yield from p.mul(coarse, coarse.with_frac(coarse.frac + 7), frac=18, ring=RING40)
     root = p.add_public(z, b)
     w, left, right = yield from together(p.mul(root, root, frac=18), line(p, u, tilt, e), line(p, u, slope, f))
-    r = yield from p.mul(p.add(w, left), weighted([w, z, right], [3, -2, 1]), frac=15, ring=_SMALL)
+    factors = p.affine([w, left], [1, 1]), p.affine([w, z, right], [3, -2, 1])
+    r = yield from p.mul(*factors, frac=15, ring=_SMALL)
     return p.add_public(r, g)
 
 

@@ -70,7 +70,8 @@ def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared
     if not joint:
         frac = _FINE
     narrow = yield from q.truncate(x, x.frac, ring=RING32)  # local, exact while x fits
-    middle = _around_half(q, narrow, octic(q, x, coefficients.OCTIC[name], frac=frac), frac)
+    half = [(narrow, 1 << (frac - narrow.frac - 1))]
+    middle = octic(q, x, coefficients.OCTIC[name], frac=frac, more=half)
     if bound <= cut:
         return (yield from p.truncate((yield from middle), x.frac, ring=x.ring))
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
@@ -80,12 +81,6 @@ def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared
         return (yield from p.truncate(chosen, x.frac, ring=x.ring))
     kept, line = yield from together(p.select(inside, value), p.select(above, outer))
     return p.add((yield from p.truncate(kept, x.frac, ring=x.ring)), line)
-
-
-def _around_half(p: Protocol, narrow: Shared, even: Step[Shared], frac: int) -> Step[Shared]:
-    """x/2 + even, at `frac` fraction bits in 2^32."""
-    half = p.scale(narrow, 1 << (frac - narrow.frac - 1)).with_frac(frac)
-    return p.add((yield from even), half)
 
 
 def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) -> Step[Shared]:

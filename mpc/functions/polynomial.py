@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-from torch import Tensor
 
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING32, Ring
@@ -40,19 +37,9 @@ def blend(p: Protocol, xs: Sequence[Shared], factors: Sequence[float], bias: flo
     return p.add_public(total.with_frac(xs[0].frac + scale), bias)
 
 
-def weighted(xs: Sequence[Shared], factors: Sequence[int]) -> Shared:
-    """sum_i factors[i] xs[i] for public integers and secrets of one shape, ring and scale: local, reduced once."""
-
-    def total(parts: Sequence[Tensor]) -> Tensor:
-        value = parts[0] * factors[0]
-        for part, factor in zip(parts[1:], factors[1:], strict=True):
-            value.add_(part, alpha=factor)
-        return xs[0].ring.settle(value)
-
-    return replace(xs[0], parts=tuple(total(parts) for parts in zip(*(x.parts for x in xs), strict=True)))
-
-
-def octic(p: Protocol, x: Shared, parameters: Octic, *, frac: int) -> Step[Shared]:
+def octic(
+    p: Protocol, x: Shared, parameters: Octic, *, frac: int, more: Sequence[tuple[Shared, int]] = ()
+) -> Step[Shared]:
     """An even polynomial of degree 16 in x in four products without coefficients, at `frac` >= 18 bits in 2^32.
 
     w = lead x^2 / 2^11 - c, z = w^2, u = (z - 2w + b)(z + d), e - (u + w/2 + a)(u + z - w + g).
@@ -60,20 +47,22 @@ def octic(p: Protocol, x: Shared, parameters: Octic, *, frac: int) -> Step[Share
     bits, take two rounds each and 144 bits, the last 96 + 3 (32 - frac). Truncations are off by up to 1.5 2^-15 in w
     and 2^-15 in z and u, which reach the result about sixfold. Where |w| >= 1 everything wraps. The scheme is Knuth's
     (TAOCP 2, 4.6.4) with one product more; the parameters are fitted, since not every polynomial has this form.
+
+    `more`: secrets in 2^32 whose multiples, as ring elements at `frac`, are added on the way.
     """
     lead, c, b, d, a, g, e = parameters
     square = yield from p.mul(x, p.scale(x, lead).with_frac(x.frac + 11), frac=_NARROW, ring=RING32)
     w = p.add_public(square, -c)
     z = yield from p.mul(w, w, frac=_NARROW)
-    left = p.add_public(p.sub(z, p.scale(w, 2)), b)
-    u = yield from p.mul(left, p.add_public(z, d), frac=_NARROW)
+    u = yield from p.mul(p.affine([z, w], [1, -2], [b]), p.add_public(z, d), frac=_NARROW)
     # the last product's first factor is kept near 0 by its centre, in eighths, so that 31 fraction bits fit
     eighths = round(8 * a)
-    first = p.add_public(p.add(p.scale(u, 2), w).with_frac(_NARROW + 1), a - eighths / 8)
-    second = p.add(p.add_public(u, g / 2), p.add_public(p.sub(z, w), g / 2))  # constants of 1 or more saturate here
+    first = p.affine([u, w], [2, 1], [a - eighths / 8], frac=_NARROW + 1)
+    second = p.affine([u, z, w], [1, 1, -1], [g / 2, g / 2])  # constants of 1 or more saturate here
     product = yield from p.mul(first, second, frac=frac)
-    centre = p.scale(second, eighths << (frac - _NARROW - 3)).with_frac(frac)
-    return p.add_public(p.neg(p.add(product, centre)), e)
+    centre = eighths << (frac - _NARROW - 3)
+    rest, factors = zip(*more, strict=True) if more else ((), ())
+    return p.affine([product, second, *rest], [-1, -centre, *factors], [e], frac=frac)
 
 
 def odd(p: Protocol, x: Shared, coefficients: Sequence[float], *, factor: int) -> Step[Shared]:

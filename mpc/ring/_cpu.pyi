@@ -85,6 +85,7 @@ class Kernels:
         constant: int,
         out: Ints,
     ) -> None: ...
+    def blend(self, bits: int, xs: list[Ints], factors: list[int], constant: int, out: Ints) -> None: ...
     def deal_choice(
         self,
         bits: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.torch_backend import TorchKernels, words
 from hush.mpc.ring.torch_steps import Terms
 from hush.mpc.ring.widths import Widths
+
+_MODULUS = 1 << 64
 
 
 class CpuSteps:
@@ -58,6 +61,15 @@ class CpuSteps:
         out = torch.empty(z.shape, dtype=w.out.dtype)
         plus, minus = map(_array, zero) if zero else (None, None)
         self._native.narrow(w.bits, _array(z), plus, minus, constant, out.numpy())
+        return out
+
+    def blend(self, xs: Sequence[Tensor], factors: Sequence[int], constant: int, ring: Ring) -> Tensor:
+        """A sum of multiples in one pass."""
+        if not xs[0].is_cpu:
+            return self._reference.blend(xs, factors, constant, ring)
+        out = torch.empty(xs[0].shape, dtype=ring.dtype)
+        units = [factor % _MODULUS for factor in factors]
+        self._native.blend(ring.bits, [_array(x) for x in xs], units, constant % _MODULUS, out.numpy())
         return out
 
     def deal_choice(

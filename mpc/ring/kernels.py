@@ -89,6 +89,9 @@ class Kernels(Protocol):
     def narrow(self, z: Tensor, zero: tuple[Tensor, Tensor] | tuple[()], constant: int, w: Widths) -> Tensor:
         """floor((z + constant mod 2^k) / 2^f) mod 2^k', z with a share of zero (plus, minus) added, if there is one."""
 
+    def blend(self, xs: Sequence[Tensor], factors: Sequence[int], constant: int, ring: Ring) -> Tensor:
+        """sum_i factors[i] xs[i] + constant mod 2^k, for one to four operands."""
+
     def deal_choice(
         self, bits: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor], draws: tuple[Tensor, Tensor], ring: Ring
     ) -> tuple[Tensor, Tensor]:

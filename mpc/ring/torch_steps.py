@@ -6,6 +6,7 @@ Operands are flat tensors [n] of ring elements, messages as they travel: whole w
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.widths import Widths, flip
 
 Terms = tuple[Tensor] | tuple[Tensor, Tensor]
+
+
+def _signed(number: int, ring: Ring) -> int:
+    """A number mod 2^64 or 2^32, as torch takes it beside tensors of the ring's storage."""
+    half = 1 << (8 * ring.dtype.itemsize - 1)
+    return (number + half) % (2 * half) - half
 
 
 class TorchSteps:
@@ -59,6 +66,13 @@ class TorchSteps:
         masked = (z + zero[0]).sub_(zero[1]) if zero else z
         summand = w.ring.reduce(masked + constant)
         return w.out.reduce(w.ring.shift_right(summand, w.shift))
+
+    def blend(self, xs: Sequence[Tensor], factors: Sequence[int], constant: int, ring: Ring) -> Tensor:
+        """See `Kernels.blend`."""
+        total = torch.full_like(xs[0], _signed(constant, ring))
+        for x, factor in zip(xs, factors, strict=True):
+            total += x * _signed(factor, ring)
+        return ring.settle(total)
 
     def deal_choice(
         self, bits: tuple[Tensor, Tensor], x: tuple[Tensor, Tensor], draws: tuple[Tensor, Tensor], ring: Ring

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
+from hush.mpc.ring.kernels import Kernels
 from hush.mpc.secret import Shared
 
 
@@ -91,6 +92,27 @@ def scale(x: Shared, factor: Tensor | int) -> Shared:
     """x * public integers, broadcast, exact."""
     element = integers(factor, x.ring).to(x.parts[0].device)
     return x.local(lambda t: x.ring.settle(t * element))
+
+
+def affine(
+    kernels: Kernels,
+    xs: Sequence[Shared],
+    factors: Sequence[int],
+    biases: Sequence[float],
+    frac: int,
+    zeroth: int | None,
+) -> Shared:
+    """sum_i factors[i] * xs[i] of ring elements, read at `frac`, plus public reals; one pass a part."""
+    first, ring = xs[0], xs[0].ring
+    if any(x.ring != ring or x.shape != first.shape for x in xs):
+        raise ValueError("a sum of multiples takes secrets of one ring and shape: expand or truncate them first")
+    constant = sum(int(encode(bias, ring, frac)) for bias in biases)
+    flat = [[part.reshape(-1) for part in x.parts] for x in xs]
+    parts = [
+        kernels.blend([own[i] for own in flat], factors, constant if i == zeroth else 0, ring).reshape(first.shape)
+        for i in range(len(first.parts))
+    ]
+    return Shared(tuple(parts), frac, ring)
 
 
 def coarser(x: Shared, frac: int) -> None:

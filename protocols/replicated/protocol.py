@@ -12,7 +12,7 @@ from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import RING64, Ring
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import boolean, compare, convert, lookup, opening, products, public, truncate
+from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import shuffle as shuffling
 from hush.protocols.replicated.contribute import contribute
@@ -42,6 +42,12 @@ class Replicated(LocalPrimitives):
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
         return self.party.kernels.matmul(part, matrix, ring)
+
+    def affine(
+        self, xs: Sequence[Shared], factors: Sequence[int], biases: Sequence[float] = (), *, frac: int | None = None
+    ) -> Shared:
+        """`linear.affine`."""
+        return linear.affine(self.party.kernels, xs, factors, biases, xs[0].frac if frac is None else frac, self.zeroth)
 
     # ------------------------------------------------------------------ products
     def mul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:

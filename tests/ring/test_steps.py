@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from integers import elements, seeds, strided
+from integers import element, elements, integers, seeds, strided
 
 from hush.mpc.ring import RING64, Ring
 from hush.mpc.ring.kernels import Kernels
@@ -107,3 +107,14 @@ def test_choices_equal_the_reference(kernels: Kernels, seed: int, ring: int, n: 
     operands = (b0, (x0, x1) if two else (x0,), x1, (a, d))
     expected = REFERENCE.choose(*operands, total.clone(), width)
     assert torch.equal(kernels.choose(*operands, total.clone(), width), expected)
+
+
+@given(seed=seeds, ring=bits, n=counts, count=st.integers(1, 4), constant=st.integers(-(2**63), 2**63 - 1))
+def test_blend_equals_integers(kernels: Kernels, seed: int, ring: int, n: int, count: int, constant: int) -> None:
+    width = Ring(ring)
+    xs = _drawn(seed, n, *[width] * count)
+    factors = elements(seed + 9, RING64, count).tolist()
+    expected = sum(
+        (integers(x) * f for x, f in zip(xs, factors, strict=True)), start=integers(torch.zeros(n)) + constant
+    )
+    assert torch.equal(kernels.blend(xs, factors, constant, width), element(expected, width))

@@ -62,6 +62,14 @@ struct Narrow {
     void *to;
 };
 
+// to = sum of factors times operands, plus a constant, mod 2^k.
+struct Blend {
+    int64_t n, k, count;
+    const void *xs[4];
+    uint64_t factors[4], constant;
+    void *to;
+};
+
 // One step of a selection in 2^k by bits in words of planes.
 struct Choice {
     int64_t n, k;
@@ -84,6 +92,7 @@ struct Kernels {
     void (*spread[2])(const Planes &);       // elements [count][n], each 0 or 1
     TrimStep answer[8], correct[8], split[8];
     void (*narrow[4])(const Narrow &);       // 2 ring + output
+    void (*blend[2])(const Blend &);
     void (*deal_choice[2])(const Choice &), (*choose[2])(const Choice &);
     void (*chacha)(const uint8_t *key, const uint8_t *nonce, int64_t n, uint8_t *out);
 };

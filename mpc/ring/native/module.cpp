@@ -323,6 +323,22 @@ class Kernels {
             {n, widths[0], widths[1], widths[2], at(z, 0), at(plus, 0), at(minus, 0), constant, out(to)});
     }
 
+    // out = sum of factors times xs, plus a constant; one to four operands.
+    void blend(int64_t bits, const std::vector<Array> &xs, const std::vector<uint64_t> &factors, uint64_t constant,
+               const Array &to) const {
+        const int width = width_of(to);
+        const int64_t n = extent(to, 0), count = static_cast<int64_t>(xs.size());
+        require(count >= 1 && count <= 4 && factors.size() == xs.size(), "blend takes one to four operands");
+        hush::Blend g{n, bits, count, {}, {}, constant, out(to)};
+        require_flat(to, width, n);
+        for (size_t j = 0; j < xs.size(); ++j) {
+            require_flat(xs[j], width, n);
+            g.xs[j] = at(xs[j], 0), g.factors[j] = factors[j];
+        }
+        nb::gil_scoped_release unlocked;
+        table_->blend[width](g);
+    }
+
     // Steps of a selection by single planes.
     void deal_choice(int64_t bits, const Array &b0, const Array &b1, const Array &x0, const Array &x1, const Array &a,
                      const Array &d, const Array &to, const Array &second) const {
@@ -456,6 +472,7 @@ NB_MODULE(_cpu, m) {
         .def("split", &Kernels::split, "widths"_a, "mine"_a, "got"_a.none(), "z"_a, "drawn"_a, "low"_a, "mask"_a, "other"_a,
              "base"_a, "message"_a, "masked"_a.none())
         .def("narrow", &Kernels::narrow, "widths"_a, "z"_a, "plus"_a.none(), "minus"_a.none(), "constant"_a, "out"_a)
+        .def("blend", &Kernels::blend, "bits"_a, "xs"_a, "factors"_a, "constant"_a, "out"_a)
         .def("deal_choice", &Kernels::deal_choice, "bits"_a, "b0"_a, "b1"_a, "x0"_a, "x1"_a, "a"_a, "d"_a, "out"_a,
              "second"_a)
         .def("choose", &Kernels::choose, "bits"_a, "c"_a, "x0"_a, "x1"_a.none(), "other"_a, "a"_a, "d"_a, "out"_a)
