@@ -81,6 +81,8 @@ def primitives(ring: Ring) -> list[Case]:
         ("`both`, one plane", lambda n: p.both(meta_bits((n,), 1), meta_bits((n,), 1))),
         ("`from_bits`, one plane", lambda n: p.from_bits(meta_bits((n,), 1), ring=ring)),
         ("`select`", lambda n: p.select(meta_bits((n,), 1), x(n))),
+        ("`select_sum` of 2", lambda n: p.select_sum([meta_bits((n,), 1)] * 2, [x(n)] * 2)),
+        ("`below`, 2 thresholds on 16 bits", lambda n: p.below(x(n, 0), [0.0, 1.0], bound=2.0**15 - 1)),
         ("`shuffle`", lambda n: p.shuffle(x(n))),
         ("`shuffle.permute`, rows of 64", lambda n: costs_bits.permute(n, n // 64, ring)),
     ]

@@ -196,13 +196,16 @@ class Protocol(ABC):
     def select(self, bit: SharedBits, x: Shared) -> Step[Shared]:
         """bit * x, exact at any scale: x where the one-plane bit is set, 0 elsewhere. Same shape."""
 
-    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
-        """sum_i bits[i] * xs[i], exact; one shape, ring and scale. In the rounds of one selection."""
+    def select_sum(
+        self, bits: Sequence[SharedBits], xs: Sequence[Shared], *, frac: int | None = None, ring: Ring | None = None
+    ) -> Step[Shared]:
+        """sum_i bits[i] * xs[i], exact; one shape, ring and scale. In the rounds of one selection. With `frac`,
+        truncated to it in `ring` (default: theirs), as `truncate` would, in no more rounds and bits than both take."""
         terms = yield from together(*(self.select(bit, x) for bit, x in zip(bits, xs, strict=True)))
         total = terms[0]
         for term in terms[1:]:
             total = self.add(total, term)
-        return total
+        return total if frac is None else (yield from self.truncate(total, frac, ring=ring))
 
     # ------------------------------------------------------------------ order of elements
     @abstractmethod

@@ -60,7 +60,7 @@ def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared
 
     x in 2^64. Two narrow comparisons of one dealt code beside the polynomial in 2^32; a sum of two selections; one
     truncation, which widens. In 2^32 throughout where the bound leaves a fraction bit more than x has (up to 2^10 at
-    f = 18), else x is selected apart, in 2^64. In all 11 rounds and 1014 bits an element at bound 64, f = 18.
+    f = 18), else x is selected apart, in 2^64. In all 11 rounds and 950 bits an element at bound 64, f = 18.
     """
     if x.ring.bits != 64:
         raise ValueError(f"{name} of a secret in 2^{x.ring.bits}: widen it to 2^64 first (truncate with ring=)")
@@ -77,10 +77,10 @@ def rectified(p: Protocol, x: Shared, name: str, *, bound: float) -> Step[Shared
     (inside, above), value = yield from together(window(p, x, -cut, cut, bound=bound), middle)
     outer = q.scale(narrow, 1 << (frac - x.frac)).with_frac(frac) if joint else x
     if joint:
-        chosen = yield from p.select_sum([inside, above], [value, outer])
-        return (yield from p.truncate(chosen, x.frac, ring=x.ring))
-    kept, line = yield from together(p.select(inside, value), p.select(above, outer))
-    return p.add((yield from p.truncate(kept, x.frac, ring=x.ring)), line)
+        return (yield from p.select_sum([inside, above], [value, outer], frac=x.frac, ring=x.ring))
+    rounded = p.select_sum([inside], [value], frac=x.frac, ring=x.ring)
+    kept, line = yield from together(rounded, p.select(above, outer))
+    return p.add(kept, line)
 
 
 def saturated(p: Protocol, x: Shared, name: str, *, top: float, bound: float) -> Step[Shared]:

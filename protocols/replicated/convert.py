@@ -10,14 +10,16 @@ from torch import Tensor
 
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import Ring
-from hush.mpc.ring.widths import flip
+from hush.mpc.ring.widths import Widths, flip
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import adder, rotation, wire
 from hush.protocols.replicated.boolean import Parts, join_parts
 from hush.protocols.replicated.linear import same_kind
+from hush.protocols.replicated.pair_truncate import truncate_pair
 from hush.protocols.replicated.pairs import share_sum
 from hush.protocols.replicated.party import Party
+from hush.protocols.replicated.truncate import narrow_shared
 
 
 def to_bits(party: Party, x: Shared, *, planes: int) -> Step[SharedBits]:
@@ -82,29 +84,39 @@ def select(party: Party, bit: SharedBits, x: Shared) -> Step[Shared]:
     return select_sum(party, [bit], [x])
 
 
-def select_sum(party: Party, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
-    """sum_j bit_j * x_j, exact at any scale, for m one-plane bits and values of one shape, ring and scale.
+def select_sum(
+    party: Party, bits: Sequence[SharedBits], xs: Sequence[Shared], frac: int | None = None, ring: Ring | None = None
+) -> Step[Shared]:
+    """sum_j bit_j * x_j, exact at any scale, for m one-plane bits and values of one shape, ring and scale; or that sum
+    truncated to `frac` in `ring`.
 
     A bit is a ^ c as in `from_bits`, and x = X + x_2 with X = x_0 + x_1, which P0 knows. So
     bit * x = c x + (1 - 2c) (a X + a x_2): linear in what P0 can deal, with coefficients that P1 and P2 know.
 
     1. P0 deals each a and a X in the ring: a_0, d_0 from k_20, P0 -> P1: a_1 = a - a_0, d_1 = a X - d_0.
     2. P1 has t1, the sum of c (x_1 + x_2) + (1 - 2c) (d_1 + a_1 x_2), P2 t2, that of c x_0 + (1 - 2c) (d_0 + a_0 x_2):
-       exchanged under masks (`pairs.share_sum`).
+       exchanged under masks (`pairs.share_sum`); or, truncated, steps 1 to 3 of `pair_truncate` (where the output's
+       ring has room for no more than a local shift, an exchange and that shift).
 
     Views: P1 sees every a_1 and d_1 and P2's masked term, under 2m + 1 draws of k_20; P2 sees P1's, under k_01; P0
     nothing. Rounds 2; bits (2m + 2) k an element in all: 4k for one (dealing a, then multiplying, would cost 6k).
-    Exact; no leakage.
+    Exact; no leakage. Truncated: rounds 4, bits 2mk + k + k' + 3e; error and leakage those of `pair_truncate`.
     """
     _check(bits, xs)
     first, steps = xs[0], []
+    scale, out = first.frac if frac is None else frac, ring or first.ring
+    widths = Widths(first.ring, out, first.frac - scale)
+    joined = frac is not None and not widths.local
     for piece in rotation.slices(first.numel):
         span = slice(piece.start // rotation.WORD, -(-piece.stop // rotation.WORD))
         planes = [(bit.parts[0][0, span], bit.parts[1][0, span]) for bit in bits]
         values = [_flat(x, piece) for x in xs]
-        steps.append(_choose(party, party.role(piece.rotation), planes, values, first.ring))
-    parts = join_parts(list((yield from together(*steps))), 0)
-    return replace(first, parts=tuple(part.reshape(first.shape) for part in parts))
+        steps.append(_choose(party, party.role(piece.rotation), planes, values, first.ring, widths if joined else None))
+    parts = tuple(part.reshape(first.shape) for part in join_parts(list((yield from together(*steps))), 0))
+    if joined:
+        return Shared(parts, scale, out)
+    chosen = replace(first, parts=parts)
+    return chosen if widths.bits == (out.bits, out.bits, 0) else narrow_shared(party, chosen, widths)
 
 
 def _check(bits: Sequence[SharedBits], xs: Sequence[Shared]) -> None:
@@ -123,21 +135,30 @@ def _flat(x: Shared, piece: rotation.Slice) -> Parts:
     return first, second
 
 
-def _choose(party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: Ring) -> Step[Parts]:
+def _choose(
+    party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: Ring, widths: Widths | None
+) -> Step[Parts]:
     numel, kernels = xs[0][0].shape[0], party.kernels
     if role == 0:
         draws = [party.with_prev.elements((numel,), ring) for _ in range(2 * len(xs))]
         pairs = zip(bits, xs, draws[::2], draws[1::2], strict=True)
         dealt = [m for b, x, a, d in pairs for m in kernels.deal_choice(b, x, (a, d), ring)]
         yield Round(to_next=tuple(wire.pack(kernels, m, ring) for m in dealt))
-        return (yield from share_sum(party, role, None, numel, ring))
+        return (yield from _settle(party, role, None, numel, ring, widths))
     take = _take if role == 1 else _mirror
     dealt = yield from take(party, 2 * len(xs), numel, ring)
     term = torch.zeros(numel, dtype=ring.dtype, device=xs[0][0].device)
     for b, x, a, d in zip(bits, xs, dealt[::2], dealt[1::2], strict=True):
         c, known, other = (b[1], x, x[1]) if role == 1 else (b[0], (x[1],), x[0])
         term = kernels.choose(c, known, other, (a, d), term, ring)
-    return (yield from share_sum(party, role, term, numel, ring))
+    return (yield from _settle(party, role, term, numel, ring, widths))
+
+
+def _settle(party: Party, role: int, term: Tensor | None, numel: int, ring: Ring, widths: Widths | None) -> Step[Parts]:
+    """The sum of two roles' terms as a sharing, truncated if `widths` say so."""
+    if widths is None:
+        return (yield from share_sum(party, role, term, numel, ring))
+    return (yield from truncate_pair(party, role, term, numel, widths))
 
 
 def _deal(party: Party, values: list[Tensor], ring: Ring) -> Step[None]:

@@ -201,10 +201,15 @@ class ReplicatedCost(LocalPrimitives):
         """As `convert.select`."""
         return self.select_sum([bit], [x])
 
-    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+    def select_sum(
+        self, bits: Sequence[SharedBits], xs: Sequence[Shared], *, frac: int | None = None, ring: Ring | None = None
+    ) -> Step[Shared]:
         """As `convert.select_sum`."""
         x = xs[0]
-        return self._with(meta(x.shape, x.frac, x.ring), costs_bits.select(x.numel, x.ring, len(bits)))
+        scale, out = x.frac if frac is None else frac, ring or x.ring
+        widths = Widths(x.ring, out, x.frac - scale)
+        joined = None if frac is None or widths.local else widths
+        return self._with(meta(x.shape, scale, out), costs_bits.select(x.numel, x.ring, len(bits), joined))
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import words
 from hush.protocols.replicated import adder, compare
 from hush.protocols.replicated.costs import Rounds, open_all, rotated
@@ -67,9 +68,21 @@ def from_bits(numel: int, planes: int, ring: Ring) -> Rounds:
     return rotated(numel, lambda n: _deal_and_exchange(size(planes * n, ring), size(planes * n, ring)))
 
 
-def select(numel: int, ring: Ring, terms: int = 1) -> Rounds:
-    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one."""
-    return rotated(numel, lambda n: _deal_and_exchange(2 * terms * size(n, ring), size(n, ring)))
+def select(numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None) -> Rounds:
+    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation."""
+
+    def formula(n: int) -> Rounds:
+        dealt, exchanged = _deal_and_exchange(2 * terms * size(n, ring), size(n, ring))
+        return [dealt, exchanged] if truncated is None else [dealt, *_truncate_pair(n, truncated)]
+
+    return rotated(numel, formula)
+
+
+def _truncate_pair(n: int, w: Widths) -> Rounds:
+    """Round 1: P2 to P1. Round 2: P1 to P2, an output's component and a top. Round 3: P2 and P0 exchange a top."""
+    none, top = (0, 0), size(n, w.top)
+    opened, answered = (none, none, (0, size(n, w.ring))), (none, (size(n, w.out) + top, 0), none)
+    return [Traffic(opened), Traffic(answered), Traffic(((0, top), none, (top, 0)))]
 
 
 def shuffle(numel: int, ring: Ring) -> Rounds:

@@ -143,9 +143,11 @@ class Replicated(LocalPrimitives):
         """`convert.select`."""
         return convert.select(self.party, bit, x)
 
-    def select_sum(self, bits: Sequence[SharedBits], xs: Sequence[Shared]) -> Step[Shared]:
+    def select_sum(
+        self, bits: Sequence[SharedBits], xs: Sequence[Shared], *, frac: int | None = None, ring: Ring | None = None
+    ) -> Step[Shared]:
         """`convert.select_sum`."""
-        return convert.select_sum(self.party, bits, xs)
+        return convert.select_sum(self.party, bits, xs, frac, ring)
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

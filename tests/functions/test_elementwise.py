@@ -125,9 +125,9 @@ def test_default_is_four_times_as_accurate_as_puma_at_no_more_bytes(name: str) -
 @pytest.mark.parametrize(
     ("name", "bits", "rounds"),
     [
-        ("gelu", 1014, 11),
-        ("gelu_tanh", 1014, 11),
-        ("silu", 1014, 11),
+        ("gelu", 950, 11),
+        ("gelu_tanh", 950, 11),
+        ("silu", 950, 11),
         ("sigmoid", 1478, 12),
         ("erf", 1478, 12),
         ("exp_nonpositive", 902, 9),

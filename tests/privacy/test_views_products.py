@@ -21,6 +21,7 @@ from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import fused, linear, opening, products, public, truncate, zero
+from hush.protocols.replicated.pair_truncate import truncate_pair
 from hush.protocols.replicated.party import Party
 from tests.privacy.enumeration import Column
 from tests.privacy.views import (
@@ -301,3 +302,33 @@ def _bias() -> Tensor:
 
 def _signed4(element: int) -> int:
     return (element + 8) % 16 - 8
+
+
+# ---------------------------------------------------------------------- truncation of a sum that two parties hold
+def _truncate_pair(widths: Widths) -> Program:
+    def program(party: Party, z: Tensor) -> Step[Shared]:
+        role = party.role(0)
+        parts = yield from truncate_pair(party, role, z if role else None, z.numel(), widths)
+        return Shared(parts, 0, widths.out)
+
+    return program
+
+
+@PARTIES
+@pytest.mark.parametrize("out", [3, 4])
+def test_truncation_of_a_sum_of_two_hides_it_in_all_states(out: int, party: int) -> None:
+    """Width 3, f = 1: all states (3 bits of the own summand, 12 or more of draws) of all sums and summands; within the
+    range, the result is (z + t) / 2 with t the low bit of the mask that P2 and P0 draw."""
+    w = Widths(Ring(3), Ring(out), 1)
+
+    def check(run: Run) -> None:
+        summands = run.components[0]
+        z = (summands[1] + summands[2]).long() % 8
+        z -= 8 * (z >= 4).long()
+        t = run.keys[2].draws[0][0][1] & 1
+        valid = (z >= -2) & (z < 2)
+        assert bool(valid.any()) or party == 2  # whose sum is the secret less a summand that is no part of it
+        assert torch.equal(run.elements().long()[valid], (((z + t) >> 1) % (1 << out))[valid])
+
+    experiment = Experiment(_truncate_pair(w), (Additive(w.ring),), check, party)
+    assert_private(experiment, [((z, a),) for z in range(8) for a in range(8)])

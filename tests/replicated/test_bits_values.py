@@ -86,6 +86,26 @@ def test_select_sum_is_exact(ring: Ring, terms: int, numel: int) -> None:
     assert torch.equal(ring.signed(trio.elements(got)), ring.signed(ring.reduce(expected)))
 
 
+@pytest.mark.parametrize(("ring", "out", "drop"), [(32, 64, 7), (32, 32, 7), (40, 64, 12), (64, 64, 18), (32, 20, 7)])
+@pytest.mark.parametrize("numel", [65, 7000])
+def test_a_truncated_sum_of_selections_is_off_by_a_unit_at_most(ring: int, out: int, drop: int, numel: int) -> None:
+    """The floor or one more (into a narrow ring: a unit and a half); measured traffic is the predicted one."""
+    trio, kind, into = Trio(RING64, 18), Ring(ring), Ring(out)
+    room = min(ring - 4, out + drop - 3)
+    xs = [values(RING64, numel, seed) >> (64 - room) for seed in range(2)]
+    flag = values(RING64, numel, 10) & 1
+    operands = [trio.share_elements(kind.reduce(x), frac=drop, ring=kind) for x in xs]
+    operands += [trio.share_bits(b[None]) for b in (flag, 1 - flag)]
+
+    def program(p: Replicated, *o: Any) -> Step[Shared]:
+        return p.select_sum(o[2:], o[:2], frac=0, ring=into)
+
+    got = into.signed(trio.elements(trio.run(program, *operands)))
+    assert trio.traffic == trio.predict(program, *operands)
+    gap = got - (torch.where(flag == 1, xs[0], xs[1]) >> drop)
+    assert set(gap.unique().tolist()) <= ({0, 1} if out > ring - drop else {-1, 0, 1, 2})
+
+
 @pytest.mark.parametrize("width", [2, 3, 5, 8, 14, 20, 21, 33, 63])
 @pytest.mark.parametrize("numel", [130, 6200])
 def test_negative_on_a_narrow_width(width: int, numel: int) -> None:
