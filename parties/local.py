@@ -113,6 +113,7 @@ class LocalTrio:
         source = str(Path(hush.__file__).parents[1])
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         pools = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
+        pools["OMP_WAIT_POLICY"] = "PASSIVE"  # three parties on one machine: whoever waits must not spin
         return {**os.environ, **pools, "PYTHONPATH": os.pathsep.join(paths)}
 
     def _toml(self, party: int) -> str:

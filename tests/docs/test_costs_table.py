@@ -13,7 +13,7 @@ from hush.mpc.protocol import Protocol
 
 ROOT = Path(__file__).parents[2]
 LOCAL = {"unchecked", "constant", "add", "sub", "neg", "add_public", "scale", "rescale", "wrap", "matmul_int"}
-LOCAL |= {"xor", "invert"}
+LOCAL |= {"xor", "invert", "affine"}
 
 
 @pytest.fixture(scope="module")
