@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +34,7 @@ class LocalTrio:
     """Three party processes with throwaway certificates in a temporary folder; all of it is gone after `close`.
 
     `config` serves clients and, as `provider_config`, providers. `threads` per party: default a third of the cores.
+    `entry`: what Python runs for a party, which takes the server's options.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LocalTrio:
         unix: bool = True,
         data: bool = False,
         progress: Progress | None = None,
+        entry: Sequence[str] = ("-m", "hush.parties.server"),
     ) -> None:
         self.threads = threads or max(1, (os.cpu_count() or 1) // 3)
         self.directory = Path(tempfile.mkdtemp(prefix="hush-"))
@@ -53,12 +55,12 @@ class LocalTrio:
         self._logs: list[IO[bytes]] = []
         self._progress = progress or (lambda text: None)
         self._limits = limits or Limits()
-        self._options = (net, backend, data)
+        self._options, self._entry = (net, backend, data), entry
         try:
             certs.create(self.directory, days=2, keep_authority=False)
             for party in range(3 if data else 0):
                 vault.create_key(self.directory / f"storage{party}.key")
-            self.addresses = _unix(self.directory) if unix else _loopback()
+            self.addresses = _unix(self.directory) if unix else loopback()
             self._start()
         except BaseException:
             self.close()
@@ -100,7 +102,7 @@ class LocalTrio:
         path.write_text(self._toml(party))
         log = (self.directory / f"party{party}.log").open("ab")
         self._logs.append(log)
-        command = [sys.executable, "-m", "hush.parties.server", "--until-eof", "--config", str(path)]
+        command = [sys.executable, *self._entry, "--until-eof", "--config", str(path)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=self._environment()
         )
@@ -166,11 +168,11 @@ class LocalTrio:
 def _unix(directory: Path) -> tuple[str, str, str]:
     """Addresses of unix sockets in a folder; loopback ones where there are none, or the path is too long."""
     if not hasattr(socket, "AF_UNIX") or len(os.fsencode(directory)) > _SOCKET_LIMIT - 10:
-        return _loopback()
+        return loopback()
     return f"unix:{directory}/p0", f"unix:{directory}/p1", f"unix:{directory}/p2"
 
 
-def _loopback() -> tuple[str, str, str]:
+def loopback() -> tuple[str, str, str]:
     """Three loopback addresses that nobody listens on now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(closing(socket.socket())) for _ in range(3)]

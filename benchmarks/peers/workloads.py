@@ -1,12 +1,11 @@
 """The peers' workloads as torch modules: the encoder and the decoder that SPU and CrypTen are measured on.
 
 Shapes, the order in which numbers are drawn and the seed are those of the JAX functions that SPU runs
-(`benchmarks/peers/spu_workloads.py`), so weights and inputs are the same numbers.
+(`spu_workloads.py`), so weights and inputs are the same numbers.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,8 +142,3 @@ def _norm(weight: Tensor, bias: Tensor) -> nn.LayerNorm:
     norm = nn.LayerNorm(weight.shape, eps=1e-5)
     norm.weight, norm.bias = nn.Parameter(weight), nn.Parameter(bias)
     return norm
-
-
-def head_scale() -> float:
-    """What attention scales its scores by."""
-    return 1 / math.sqrt(HIDDEN // HEADS)

@@ -31,16 +31,17 @@ def execute(
     weights: Mapping[str, Shared | Tensor],
     inputs: Sequence[Shared | Points],
     observer: Observer | None = None,
+    enter: Callable[[fx.Node], None] | None = None,
 ) -> Step[list[Shared]]:
     """The secret leaves of the program's result, in order.
 
     `inputs` are in the order of `program.inputs`, `weights` by name: handles, or float tensors if they are public.
     `observer` is called before each round with the layer that the round counts to: that of the earliest unfinished op.
-    Values are dropped after their last use.
+    `enter` is called before an op starts or goes on. Values are dropped after their last use.
     """
     if len(inputs) != len(program.inputs):
         raise ProgramError(f"{len(inputs)} inputs where the program takes {len(program.inputs)}")
-    run = _Run(program, protocol, weights, inputs)
+    run = _Run(program, protocol, weights, inputs, enter)
     run.start_ready()
     while run.active:
         order = sorted(run.active)
@@ -79,7 +80,9 @@ class _Run:
         protocol: Protocol,
         weights: Mapping[str, Shared | Tensor],
         inputs: Sequence[Shared | Points],
+        enter: Callable[[fx.Node], None] | None,
     ) -> None:
+        self._enter = enter
         self.program, self.protocol, self.weights = program, protocol, weights
         self.nodes: list[fx.Node] = list(program.graph.nodes)
         self.place = {node: i for i, node in enumerate(self.nodes)}
@@ -97,6 +100,8 @@ class _Run:
         """Start every node whose operands are there, in the program's order; local ones finish at once."""
         while self._ready:
             index = heapq.heappop(self._ready)
+            if self._enter is not None:
+                self._enter(self.nodes[index])
             made = self._begin(self.nodes[index])
             if isinstance(made, Generator):
                 self.steps[index] = made
@@ -106,6 +111,8 @@ class _Run:
 
     def advance(self, index: int, answer: Any) -> None:
         """Give a running operation its answer; it asks for another round or is finished."""
+        if self._enter is not None:
+            self._enter(self.nodes[index])
         try:
             self.active[index] = self.steps[index].send(answer)
         except StopIteration as stop:

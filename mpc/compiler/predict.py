@@ -31,8 +31,8 @@ def foresee(
     program: Program, model: Protocol, *, held: int | None = None, choice: Choice = GREEDY, first: int = 0
 ) -> tuple[Cost, dict[str, Cost]]:
     """Cost in all and by layer: of an inference, of a first turn, or of a turn that goes on with `held` positions."""
-    weights = _weights(program, model)
-    inputs = [_input(model, spec) for spec in program.firsts[first].inputs if spec.dealt]
+    weights = blank_weights(program, model)
+    inputs = blank_inputs(program.firsts[first], model)
     layer = ""
 
     def observe(name: str) -> None:
@@ -55,13 +55,19 @@ def foresee(
     return tally.cost, layers
 
 
+def blank_inputs(program: Program, model: Protocol) -> list[Shared | Points]:
+    """A program's inputs without data, as its client deals them."""
+    return [_input(model, spec) for spec in program.inputs if spec.dealt]
+
+
 def _input(model: Protocol, spec: InputSpec) -> Shared | Points:
     if spec.kind is Kind.POINT:
         return Points((torch.empty((*spec.shape, 1), dtype=torch.uint8, device="meta"),), int(spec.bound))
     return _blank(model, spec.shared_shape, spec.frac)
 
 
-def _weights(program: Program, model: Protocol) -> dict[str, Shared | torch.Tensor]:
+def blank_weights(program: Program, model: Protocol) -> dict[str, Shared | torch.Tensor]:
+    """A program's weights without data."""
     secret = program.weights_mode == "secret"
     return {
         spec.name: _blank(model, spec.shape, spec.frac) if secret else torch.zeros(()).expand(spec.shape)

@@ -38,7 +38,7 @@ def inverse_between(p: Protocol, x: Shared, *, low: float, high: float, frac: in
     rest is the Chebyshev polynomial T4(d/e)/T4(1/e) (the Goldschmidt iteration has a = b = 1 and a rest d^4).
     Error: relative 1.3e-5, and two units of the result. Outside: undefined. x in 2^64.
     For O octaves: O - 1 narrow comparisons and selects side by side, then four products in three levels. In all 11
-    rounds (12 beyond 9 octaves), half of what `reciprocal` takes for any x.
+    rounds (12 beyond 9 octaves), where `reciprocal`, which takes any x, has 18 or more.
     """
     if not 0.75 <= low <= high <= most(x.frac) or x.ring.bits != 64:
         raise ValueError(f"1/x is known here for x in 2^64 from 3/4 to {most(x.frac):g}, not from {low} to {high}")

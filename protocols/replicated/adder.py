@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from hush.mpc.ring import Ring
 from hush.mpc.secret import Shared
 from hush.mpc.step import Round, Spec, Step, together
 from hush.protocols.replicated import rotation
@@ -87,14 +88,20 @@ def dealt_sum(
     for piece in rotation.slices(x.numel):
         role = party.role(piece.rotation)
         flat = [x.parts[i].reshape(-1)[piece.start : piece.stop] for i in sources[role]]
-        if role == 0:
-            elements = [x.ring.settle(flat[0] + flat[1])]
-        else:
-            elements = [x.ring.settle(flat[0] + addend) if addend else flat[0] for addend in addends]
-        planes = [party.kernels.to_planes(e, cut.bits + cut.tops, x.ring, drop) for e in elements]
+        element = x.ring.settle(flat[0] + flat[1]) if role == 0 else _moved(flat[0], addends, x.ring)
+        planes = party.kernels.to_planes(element, cut.bits + cut.tops, x.ring, drop)
         steps.append(deal_and_answer(party, role, planes, cut, len(addends)))
     found = yield from together(*steps)
     return _beside([f[0] for f in found], len(addends)), _beside([f[1] for f in found], len(addends))
+
+
+def _moved(w: Tensor, addends: Sequence[int], ring: Ring) -> Tensor:
+    """[sums * n]: w plus each addend, n filled up to whole words of a plane if there are several."""
+    if tuple(addends) == (0,):
+        return w
+    whole = torch.nn.functional.pad(w, (0, -w.shape[0] % rotation.WORD)) if len(addends) > 1 else w
+    units = torch.tensor(addends, dtype=ring.dtype, device=w.device)
+    return ring.settle(whole + units[:, None]).reshape(-1)
 
 
 def _beside(slices: list[Parts], sums: int) -> Parts:
@@ -106,11 +113,9 @@ def _beside(slices: list[Parts], sums: int) -> Parts:
     return first, second
 
 
-def deal_and_answer(
-    party: Party, role: int, planes: Sequence[Tensor], cut: Layout, sums: int = 1
-) -> Step[tuple[Parts, Parts]]:
-    """From v (role 0) and each w (roles 1 and 2), planes [bits + tops, words]: parts of (v ^ w, the layout's answers),
-    whose words are those of the first w, then of the second and so on.
+def deal_and_answer(party: Party, role: int, planes: Tensor, cut: Layout, sums: int = 1) -> Step[tuple[Parts, Parts]]:
+    """From v, planes [bits + tops, words] (role 0), and one w or several side by side, [bits + tops, sums * words]
+    (roles 1 and 2): parts of (v ^ w, the layout's answers), their words in the order of w's.
 
     v ^ w has all planes if the layout asks for `every` position, else only the tops.
 
@@ -121,28 +126,27 @@ def deal_and_answer(
     Views: P1 sees S_1 and t2 ^ a_0, under two draws of k_20; P2 sees t1 ^ a_1, under k_01; P0 sees nothing. Rounds 2;
     bits dealt + 2 rows a sum, an element, in all; exact; no leakage.
     """
-    length = planes[0].shape[1]
+    length = planes.shape[1] if role == 0 else planes.shape[1] // sums
     if role == 0:
         mask = party.with_prev.planes(cut.dealt, length)
-        share = cut.deal(planes[0]) ^ mask
+        share = cut.deal(planes) ^ mask
         yield Round(to_next=(share,))
         found, term = (_dealt(mask, cut, sums), _dealt(share, cut, sums)), None
     elif role == 1:
         got = yield Round(from_prev=(Spec((cut.dealt, length), torch.int64),))
         share = got.from_prev[0]
-        found, term = (_dealt(share, cut, sums), _known(planes, cut)), _answers(share, planes, cut, ones=True)
+        found, term = (_dealt(share, cut, sums), _known(planes, cut)), _answers(share, planes, cut, sums, ones=True)
     else:
         share = party.with_next.planes(cut.dealt, length)
         yield Round()
-        found, term = (_known(planes, cut), _dealt(share, cut, sums)), _answers(share, planes, cut, ones=False)
+        found, term = (_known(planes, cut), _dealt(share, cut, sums)), _answers(share, planes, cut, sums, ones=False)
     if not cut.rows:
-        return found, (planes[0][:0], planes[0][:0])
+        return found, (planes[:0], planes[:0])
     return found, (yield from share_xor(party, role, term, cut.rows, sums * length))
 
 
-def _answers(share: Tensor, planes: Sequence[Tensor], cut: Layout, *, ones: bool) -> Tensor:
-    answers = [cut.answer(share, w, ones=ones) for w in planes]
-    return answers[0] if len(answers) == 1 else torch.cat(answers, 1)
+def _answers(share: Tensor, planes: Tensor, cut: Layout, sums: int, *, ones: bool) -> Tensor:
+    return cut.answer(share if sums == 1 else share.repeat(1, sums), planes, ones=ones)
 
 
 def _dealt(share: Tensor, cut: Layout, sums: int) -> Tensor:
@@ -150,9 +154,8 @@ def _dealt(share: Tensor, cut: Layout, sums: int) -> Tensor:
     return bits if sums == 1 else bits.repeat(1, sums)
 
 
-def _known(planes: Sequence[Tensor], cut: Layout) -> Tensor:
-    known = [w if cut.every else w[cut.bits :] for w in planes]
-    return known[0] if len(known) == 1 else torch.cat(known, 1)
+def _known(planes: Tensor, cut: Layout) -> Tensor:
+    return planes if cut.every else planes[cut.bits :]
 
 
 def carry_out(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]:

@@ -90,7 +90,7 @@ def exceeds(party: Party, own: Tensor, bits: int, ring: Ring, turn: int) -> Step
     role = party.role(turn)
     planes = party.kernels.to_planes(own, bits, ring)
     cut = adder.layout(bits, own.numel(), tops=0)
-    sums, rows = yield from adder.deal_and_answer(party, role, [planes if role == 0 else ~planes], cut)
+    sums, rows = yield from adder.deal_and_answer(party, role, planes if role == 0 else ~planes, cut)
     return (yield from adder.carry_out(party, rows, sums, cut))
 
 

@@ -105,8 +105,8 @@ def select_sum(
     _check(bits, xs)
     first, steps = xs[0], []
     scale, out = first.frac if frac is None else frac, ring or first.ring
-    widths = Widths(first.ring, out, first.frac - scale)
-    joined = frac is not None and not widths.local
+    widths = None if frac is None else Widths(first.ring, out, first.frac - scale)
+    joined = widths is not None and not widths.local
     for piece in rotation.slices(first.numel):
         span = slice(piece.start // rotation.WORD, -(-piece.stop // rotation.WORD))
         planes = [(bit.parts[0][0, span], bit.parts[1][0, span]) for bit in bits]
@@ -116,7 +116,7 @@ def select_sum(
     if joined:
         return Shared(parts, scale, out)
     chosen = replace(first, parts=parts)
-    return chosen if widths.bits == (out.bits, out.bits, 0) else narrow_shared(party, chosen, widths)
+    return chosen if widths is None else narrow_shared(party, chosen, widths)
 
 
 def _check(bits: Sequence[SharedBits], xs: Sequence[Shared]) -> None:

@@ -207,8 +207,8 @@ class ReplicatedCost(LocalPrimitives):
         """As `convert.select_sum`."""
         x = xs[0]
         scale, out = x.frac if frac is None else frac, ring or x.ring
-        widths = Widths(x.ring, out, x.frac - scale)
-        joined = None if frac is None or widths.local else widths
+        widths = None if frac is None else Widths(x.ring, out, x.frac - scale)
+        joined = None if widths is None or widths.local else widths
         return self._with(meta(x.shape, scale, out), costs_bits.select(x.numel, x.ring, len(bits), joined))
 
     # ------------------------------------------------------------------ order of elements

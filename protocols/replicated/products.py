@@ -34,6 +34,11 @@ def widths(ring: Ring, product: int, frac: int, out: Ring) -> Widths:
     return Widths(ring, out, max(product - frac, 0))
 
 
+def matrix_products(columns: int) -> int:
+    """How many products of matrices the parties compute for one of so many columns, all three together."""
+    return 6 if columns < _ROTATE_MIN else 5
+
+
 def operands(x: Shared, y: Shared) -> None:
     """Refuse operands of different rings."""
     if x.ring != y.ring:
