@@ -37,11 +37,12 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Totals of a computation. `bytes_sent` and `messages` are per party, frame headers included."""
+    """Totals of a computation. `bytes_sent` and `messages` are per party, frame headers included: three numbers, or as
+    many as a foreign protocol has parties."""
 
     rounds: int = 0
-    bytes_sent: tuple[int, int, int] = (0, 0, 0)
-    messages: tuple[int, int, int] = (0, 0, 0)
+    bytes_sent: tuple[int, ...] = (0, 0, 0)
+    messages: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(slots=True)

@@ -15,15 +15,17 @@ from hush.mpc.cost import Cost
 from hush.mpc.errors import UserError
 from hush.parties.client import connect, deploy
 from hush.parties.cost import predicted
+from hush.parties.crypten import CrypTenPair
 from hush.parties.local import LocalTrio
 from hush.parties.remote import Inference
 from hush.parties.report import RunReport
 from hush.parties.threads import ThreadTrio
+from hush.protocols.crypten import library
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came out of both, and what the secure run cost beside its prediction."""
+    """What came out of both, and what the secure run cost beside its prediction (none where CrypTen ran it)."""
 
     plain: Any
     secure: Any
@@ -31,11 +33,11 @@ class Comparison:
     mean_abs_err: float
     seconds: float
     plain_seconds: float
-    predicted: Cost
+    predicted: Cost | None
     report: RunReport
 
     @property
-    def bytes_sent(self) -> tuple[int, int, int]:
+    def bytes_sent(self) -> tuple[int, ...]:
         """By each party, to the others."""
         return self.report.cost.bytes_sent
 
@@ -61,18 +63,23 @@ def compare(
 ) -> Comparison:
     """Run a module in plaintext and, with local parties, on shares. Errors are over all float outputs.
 
-    `link`: "memory" (three threads) or "grpc" (three processes over mutual TLS). UserError for an unknown choice, and
-    whatever compilation or inference raises.
+    `link`: "memory" (three threads) or "grpc" (three processes over mutual TLS). `protocol`: "replicated", or
+    "crypten", a baseline of two processes with a link of its own (`docs/crypten.md`). UserError for an unknown choice,
+    and whatever compilation or inference raises.
     """
-    if protocol != "replicated":
-        raise UserError(f"protocol={protocol!r} is not there: say 'replicated'")
+    if protocol not in ("replicated", "crypten"):
+        raise UserError(f"protocol={protocol!r} is unknown: say 'replicated' or 'crypten'")
+    if protocol == "crypten":
+        library.require()
     backend = None if device == "cpu" else device
     program = compile_module(
         module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges, lookup=lookup
     )
-    forecast = predicted(program)
+    forecast = predicted(program) if protocol == "replicated" else None
     plain, plain_seconds = _plain(module, args, kwargs or {})
-    if link == "memory":
+    if protocol == "crypten":
+        done = _crypten(program, args, kwargs)
+    elif link == "memory":
         done = _threads(program, args, kwargs, backend)
     elif link == "grpc":
         done = _processes(program, args, kwargs, backend)
@@ -106,6 +113,11 @@ def _processes(
         deploy(program, trio.provider_config, "compared")
         with connect(trio.config) as client:
             return client.run("compared", args, kwargs)
+
+
+def _crypten(program: Program, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Inference:
+    with CrypTenPair(program) as pair:
+        return pair.infer(args, kwargs)
 
 
 def errors(plain: Any, secure: Any) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -79,7 +80,7 @@ class Engine:
         """
         self._check(request)
         self._ledger = Ledger(sequence=self._ledger.sequence)
-        layers = _Layers(self._ledger, watch)
+        layers = Layers(self._ledger, watch)
 
         def program() -> Step[list[Shared]]:
             found = yield from self._steps(inputs, weights, request, layers.enter)
@@ -127,13 +128,20 @@ class Engine:
         return Report(bytes_sent=sent, messages=messages, depth=depth, seconds=seconds, peak_rss=peak)
 
 
-class _Layers:
+class Counted(Protocol):
+    """What counts a party's traffic."""
+
+    def snapshot(self) -> tuple[int, int, int]:
+        """(bytes sent, messages, depth) so far."""
+
+
+class Layers:
     """Cuts a run where the layer changes that rounds count to: the same pieces, in the same order, at every party."""
 
-    def __init__(self, ledger: Ledger, watch: Watch | None) -> None:
+    def __init__(self, ledger: Counted, watch: Watch | None, before: str = CHECKS) -> None:
         self._ledger, self._watch = ledger, watch
         self._pieces: list[Layer] = []
-        self._name, self._from, self._since = CHECKS, ledger.snapshot(), time.perf_counter()
+        self._name, self._from, self._since = before, ledger.snapshot(), time.perf_counter()
 
     def enter(self, name: str) -> None:
         """The next round counts to this layer."""

@@ -35,7 +35,8 @@ Seeds = Callable[[int, WeightSpec, Tensor], tuple[bytes, bytes]]
 """seeds(index, spec, elements): those of components 0 and 1 of a weight."""
 _FULL = 2  # the component that travels in full; the others are seeds
 _PIECE = 1 << 18  # elements that are encoded at once
-_PUBLIC = {"float32": torch.float32, "float64": torch.float64}
+PUBLIC_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""Of public weights, as they travel."""
 
 
 def numel(shape: Sequence[int]) -> int:
@@ -63,7 +64,7 @@ def parse(party: int, kind: Kind, ring: Ring, frame: Buffer) -> Dealt:
     for component in _components(party):
         if component == _FULL:
             size = numel(shape) * ring.dtype.itemsize
-            parts.append(_tensor(rest[:size], shape, ring.dtype))
+            parts.append(tensor_of(rest[:size], shape, ring.dtype))
         else:
             size = KEY_BYTES
             parts.append(bytes(rest[:size]))
@@ -96,7 +97,7 @@ def read_input(party: int, spec: InputSpec, ring: Ring, frame: Buffer) -> Shared
         return expand(parse(party, (tuple(spec.shared_shape), spec.frac), ring, frame))
     shape = (*spec.shape, key_bytes(int(spec.bound)))
     half = len(frame) // 2
-    keys = (_tensor(memoryview(frame)[i * half : (i + 1) * half], shape, torch.uint8) for i in range(2))
+    keys = (tensor_of(memoryview(frame)[i * half : (i + 1) * half], shape, torch.uint8) for i in range(2))
     return Points(tuple(keys), int(spec.bound))
 
 
@@ -109,7 +110,7 @@ def read_outputs(program: Program, frames: Iterator[memoryview]) -> list[Shared]
     """A party's copies of the outputs from their frames; `output_sizes` says how large."""
     values = []
     for shape, frac in output_kinds(program):
-        parts = [_tensor(next(frames), shape, program.ring.dtype) for _ in range(2)]
+        parts = [tensor_of(next(frames), shape, program.ring.dtype) for _ in range(2)]
         values.append(Shared((parts[0], parts[1]), frac, program.ring))
     return values
 
@@ -160,12 +161,18 @@ def weight_frames(program: Program, seeds: Seeds | None = None, start: int = 0) 
 
 
 def _frames(program: Program, index: int, seeds: Seeds | None) -> list[list[Buffer]]:
-    tensor, spec = _bound(program, index), program.weight_specs[index]
+    spec, clear = program.weight_specs[index], clear_weight(program, index)
     if program.weights_mode == "public":
-        return [[raw(tensor.to(_PUBLIC[_public_dtype(tensor)]))]] * 3
-    elements = _encoded(tensor, program, spec)
-    del tensor
-    return share(elements, spec.frac, program.ring, None if seeds is None else seeds(index, spec, elements))
+        return [[raw(clear)]] * 3
+    return share(clear, spec.frac, program.ring, None if seeds is None else seeds(index, spec, clear))
+
+
+def clear_weight(program: Program, index: int) -> Tensor:
+    """A weight as it is handed out, if public, or its ring elements to be shared."""
+    tensor = _bound(program, index)
+    if program.weights_mode == "public":
+        return tensor.to(PUBLIC_DTYPES[_public_dtype(tensor)])
+    return _encoded(tensor, program, program.weight_specs[index])
 
 
 def dealt_prefix(program: Program, header: Deploy, seeds: Seeds) -> Iterator[Copies]:
@@ -178,7 +185,7 @@ def dealt_prefix(program: Program, header: Deploy, seeds: Seeds) -> Iterator[Cop
     for index, spec in enumerate(program.weight_specs):
         tensor = _bound(program, index)
         if program.weights_mode == "public":
-            copying.add(spec, raw(tensor.to(_PUBLIC[header.dtypes[index]])))
+            copying.add(spec, raw(tensor.to(PUBLIC_DTYPES[header.dtypes[index]])))
         else:
             copying.add(spec, b"".join(seeds(index, spec, _encoded(tensor, program, spec))))
         yield copying.copies()
@@ -211,16 +218,16 @@ def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[in
     """Sizes of the frames of a program's weights; PartyError(MALFORMED) if the dtypes do not fit it."""
     if program.weights_mode != "public":
         return [share_size(party, s.shape, program.ring) for s in program.weight_specs]
-    if len(dtypes) != len(program.weight_specs) or not set(dtypes) <= set(_PUBLIC):
+    if len(dtypes) != len(program.weight_specs) or not set(dtypes) <= set(PUBLIC_DTYPES):
         raise PartyError(party, AbortReason.MALFORMED, "dtypes of public weights do not fit the program")
-    return [numel(s.shape) * _PUBLIC[d].itemsize for s, d in zip(program.weight_specs, dtypes, strict=True)]
+    return [numel(s.shape) * PUBLIC_DTYPES[d].itemsize for s, d in zip(program.weight_specs, dtypes, strict=True)]
 
 
 def unpack_weight(party: int, program: Program, dtypes: Sequence[str], index: int, frame: Buffer) -> Shared | Tensor:
     """A party's handle of one weight from its frame, shares expanded."""
     spec = program.weight_specs[index]
     if program.weights_mode == "public":
-        return _tensor(frame, spec.shape, _PUBLIC[dtypes[index]])
+        return tensor_of(frame, spec.shape, PUBLIC_DTYPES[dtypes[index]])
     return expand(parse(party, (spec.shape, spec.frac), program.ring, frame))
 
 
@@ -288,7 +295,8 @@ def raw(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _tensor(data: Buffer, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def tensor_of(data: Buffer, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """The tensor whose bytes they are; over them where they may be written to."""
     if not numel(shape):
         return torch.empty(tuple(shape), dtype=dtype)
     view = memoryview(data)

@@ -91,5 +91,5 @@ def _minus(a: Cost, b: Cost) -> Cost:
     return Cost(a.rounds - b.rounds, _each(a.bytes_sent, b.bytes_sent, -1), _each(a.messages, b.messages, -1))
 
 
-def _each(a: tuple[int, int, int], b: tuple[int, int, int], sign: int) -> tuple[int, int, int]:
-    return a[0] + sign * b[0], a[1] + sign * b[1], a[2] + sign * b[2]
+def _each(a: tuple[int, ...], b: tuple[int, ...], sign: int) -> tuple[int, ...]:
+    return tuple(x + sign * y for x, y in zip(a, b, strict=True))

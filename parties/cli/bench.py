@@ -14,6 +14,7 @@ from hush.parties.cli import console, generating, measure, trace
 from hush.parties.cli.console import Stage
 from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Json, Link, Lookup, Net, Seq, Size, Weights
 from hush.parties.cli.sources import Source, resolve
+from hush.protocols.crypten.library import require
 
 Choices = tuple[Link, Net, Weights, Approx, Embedding]
 
@@ -45,7 +46,9 @@ def command(
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
-    protocol: Annotated[Protocol, typer.Option(help="Whose protocol.")] = Protocol.replicated,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Ours, or CrypTen's primitives, as a baseline.")
+    ] = Protocol.replicated,
     device: Annotated[Device, typer.Option(help="Where the parties compute.")] = Device.cpu,
     repeat: Annotated[int, typer.Option(min=1, help="Runs after the warm-up; seconds are their median.")] = 1,
     profile: Annotated[bool, typer.Option("--profile", help="Write a Chrome trace of each model's run.")] = False,
@@ -53,7 +56,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Secure beside plaintext: seconds, bytes, rounds, errors, predictions. Weights are real ones for minilm."""
-    _refuse(protocol, device)
+    _refuse(protocol, device, link, net, new)
     rows = []
     with console.stages(len(models) * (3 + measure.LOCAL_STAGES)) as stage:
         for model in models:
@@ -62,10 +65,15 @@ def command(
             options = (link, net, weights, approx, embedding)
             done: measure.Measured | generating.Generated
             if new is None:
-                done = _bench(source, options, repeat, stage)
+                done = _bench(source, options, protocol, repeat, stage)
             else:
                 done = _generate(source, options, new, repeat, stage)
-            choices = {"link": link, "net": net, "weights": weights, "approx": approx}
+            choices = {
+                "link": "gloo" if protocol is Protocol.crypten else link,
+                "net": net,
+                "weights": weights,
+                "approx": approx,
+            }
             if embedding is not Embedding.auto:
                 choices["embedding"] = embedding
             rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
@@ -78,21 +86,27 @@ def command(
         console.out().print(_table(rows))
 
 
-def _refuse(protocol: Protocol, device: Device) -> None:
-    """Options of the contract that this version has no answer to."""
-    if protocol is not Protocol.replicated:
-        raise UserError(f"--protocol {protocol} is not available in this version: use replicated")
+def _refuse(protocol: Protocol, device: Device, link: Link, net: Net, new: int | None) -> None:
+    """Options that there is no answer to: in this version, on this machine, or beside each other."""
+    if protocol is Protocol.crypten:
+        require()
+        odd = {"--link": link is Link.memory, "--net": net is not Net.none, "--new": new is not None}
+        if any(odd.values()):
+            named = ", ".join(name for name, given in odd.items() if given)
+            raise UserError(
+                f"--protocol crypten takes no {named}: it runs a model once, in two processes joined by CrypTen itself"
+            )
     if device is not Device.cpu:
         raise UserError(f"--device {device} is not available in this version: use cpu")
 
 
-def _bench(source: Source, choices: Choices, repeat: int, stage: Stage) -> measure.Measured:
+def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, stage: Stage) -> measure.Measured:
     link, net, *modes = choices
     stage(f"{source.name}: compiling")
     program = source.compile(*modes)
-    with measure.local(program, link, net, stage) as infer:
+    with measure.local(program, link, net, stage, protocol) as infer:
         report = stage(f"{source.name}: running")
-        return measure.measure(source.module, source.call, program, infer, repeat, report)
+        return measure.measure(source.module, source.call, program, infer, repeat, report, protocol)
 
 
 def _generate(source: Source, choices: Choices, new: int, repeat: int, stage: Stage) -> generating.Generated:
@@ -112,11 +126,12 @@ def describe(
 ) -> dict[str, Any]:
     """One row of the JSON contract."""
     head: dict[str, Any] = {"model": source.name, "size": source.size, "seq": source.seq, "batch": source.batch}
+    foreign = [Protocol.crypten] if choices.get("protocol") == Protocol.crypten else []
     return (
         head
         | {name: str(choice) for name, choice in choices.items()}
         | done.figures()
-        | {"err_bound": source.err_bound, "versions": measure.versions()}
+        | {"err_bound": source.err_bound, "versions": measure.versions(*foreign)}
     )
 
 
@@ -128,7 +143,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             _setting(row),
             f"{row['secure_s']:.3f} s",
             f"{row['plain_s']:.4f} s",
-            console.megabytes(sum(row["bytes_sent"]) / 3),
+            console.megabytes(sum(row["bytes_sent"]) / len(row["bytes_sent"])),
             str(row["rounds"]),
             f"{row['max_abs_err']:.1e}{bound}",
         )
@@ -148,11 +163,15 @@ def _setting(row: dict[str, Any]) -> str:
     """What was run: the model, and whatever is not the default."""
     shape = None if row["seq"] is None else f"{row['batch']}x{row['seq']}"
     usual = {"link": "grpc", "net": "none", "weights": "secret", "approx": "default", "embedding": "auto"}
+    if row.get("protocol") == Protocol.crypten:
+        usual = usual | {"link": "gloo", "protocol": "replicated"}
     choices = [f"{name} {row[name]}" for name, default in usual.items() if row.get(name, default) != default]
     return ", ".join(part for part in (row["model"], row["size"], shape, *choices) if part)
 
 
 def _verdict(rows: list[dict[str, Any]]) -> str:
+    if rows and rows[0]["predicted"] is None:
+        return "rounds, bytes and messages: of two parties, as CrypTen counts them"
     parts = [(row["model"], part) for row in rows for part in (row, *row.get("decode", ()))]
     odd = [name for name, part in parts if any(part["predicted"][key] != part[key] for key in part["predicted"])]
     return f"NOT as predicted: {', '.join(odd)}" if odd else "rounds, bytes and messages: as predicted"

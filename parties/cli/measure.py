@@ -23,11 +23,13 @@ from hush.parties.cli.console import Report, Stage, megabytes
 from hush.parties.client import connect, deploy
 from hush.parties.compare import errors
 from hush.parties.cost import predicted
+from hush.parties.crypten import CrypTenPair
 from hush.parties.local import LocalTrio
 from hush.parties.remote import Inference, Progress
 from hush.parties.report import RunReport
 from hush.parties.request import ALONE, Request
 from hush.parties.threads import ThreadTrio
+from hush.protocols.crypten.world import PARTIES
 
 LOCAL_STAGES = 2
 _PACKAGES = ("hush", "torch", "grpcio", "protobuf", "cryptography")
@@ -43,7 +45,7 @@ class Infer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Runs of one program on one call. `report` is that of the run with the median time."""
+    """Runs of one program on one call. `report` is that of the run with the median time. Nobody predicts CrypTen's."""
 
     secure: Any
     plain: Any
@@ -51,7 +53,7 @@ class Measured:
     plain_s: float
     max_abs_err: float
     mean_abs_err: float
-    predicted: Cost
+    predicted: Cost | None
     report: RunReport
     marks: list[tuple[str, float]]
 
@@ -67,7 +69,7 @@ class Measured:
             "client_bytes": self.report.client_bytes,
             "max_abs_err": self.max_abs_err,
             "mean_abs_err": self.mean_abs_err,
-            "predicted": cost_json(self.predicted),
+            "predicted": None if self.predicted is None else cost_json(self.predicted),
             "peak_rss": list(self.report.peak_rss),
         }
 
@@ -78,10 +80,16 @@ def cost_json(cost: Cost) -> dict[str, Any]:
 
 
 def measure(
-    module: nn.Module, call: Sequence[Any], program: Program, infer: Infer, repeat: int, report: Report
+    module: nn.Module,
+    call: Sequence[Any],
+    program: Program,
+    infer: Infer,
+    repeat: int,
+    report: Report,
+    protocol: str = "replicated",
 ) -> Measured:
     """Plaintext and secure, each after one warm-up, `repeat` times. Seconds are medians, errors the largest."""
-    forecast = predicted(program)
+    forecast = predicted(program)  # which also weighs the layers, for the progress that is shown
     plain, plain_s = plaintext(module, call, repeat)
     report("warm-up", 0.0)
     infer(call, None)
@@ -101,7 +109,7 @@ def measure(
         plain_s=plain_s,
         max_abs_err=max(g[0] for g in gaps),
         mean_abs_err=max(g[1] for g in gaps),
-        predicted=forecast,
+        predicted=forecast if protocol == "replicated" else None,
         report=runs[middle].report,
         marks=marks[middle],
     )
@@ -161,8 +169,17 @@ def cores() -> int:
 
 
 @contextmanager
-def local(program: Program, link: str, net: str, stage: Stage) -> Iterator[Infer]:
-    """Three local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards."""
+def local(program: Program, link: str, net: str, stage: Stage, protocol: str = "replicated") -> Iterator[Infer]:
+    """Local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards."""
+    if protocol == "crypten":
+        stage("starting CrypTen's two party processes")
+        with CrypTenPair(program, sent=sent_megabytes(program, stage("sharing the weights"), PARTIES)) as pair:
+
+            def in_pair(args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE) -> Inference:
+                return pair.infer(args, None, progress, request)
+
+            yield in_pair
+        return
     if link == "memory":
         stage("starting three party threads")
         report = stage("sharing the weights")
@@ -189,9 +206,9 @@ def local(program: Program, link: str, net: str, stage: Stage) -> Iterator[Infer
             yield in_processes
 
 
-def sent_megabytes(program: Program, report: Report) -> Callable[[int, int], None]:
-    """Progress of a deployment in MB: a secret number travels twice in 8 bytes, a public one three times in 4."""
-    each = 16 if program.weights_mode == "secret" else 12
+def sent_megabytes(program: Program, report: Report, parties: int = 3) -> Callable[[int, int], None]:
+    """Progress of a deployment in MB: a secret number travels twice in 8 bytes, a public one to each party in 4."""
+    each = 16 if program.weights_mode == "secret" else 4 * parties
     sizes = [each * torch.Size(spec.shape).numel() for spec in program.weight_specs]
     sums, whole = [0, *accumulate(sizes)], sum(sizes)
 
@@ -202,10 +219,10 @@ def sent_megabytes(program: Program, report: Report) -> Callable[[int, int], Non
     return progress
 
 
-def versions() -> dict[str, str]:
-    """What made the figures."""
+def versions(*more: str) -> dict[str, str]:
+    """What made the figures; `more`: further packages."""
     found = {"python": platform.python_version(), "kernels": backends.available()[backends.get().name]}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

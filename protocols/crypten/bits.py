@@ -25,8 +25,8 @@ def binary(words: Tensor) -> Any:
 def to_words(share: Tensor) -> Tensor:
     """[n]: XOR-shared words of the elements' bits, flat (CrypTen's A2B).
 
-    1. Each party shares its additive share by XOR, without a message. 2. They are added by a circuit of 64 bits, one AND
-    and a tree of six levels. CrypTen counts 7 rounds, and 208 bytes sent an element.
+    1. Each party shares its additive share by XOR, without a message. 2. They are added by a circuit of 64 bits: one
+    AND and a tree of six levels. CrypTen counts 7 rounds, and 208 bytes sent an element.
     """
     flat = share.reshape(-1)
     if not flat.numel():

@@ -1,4 +1,4 @@
-"""Two processes that are CrypTen's parties, for tests: `python -m tests.crypten.pair RANK FOLDER JOB` runs a job at one.
+"""Two processes that are CrypTen's parties, for tests: `python -m tests.crypten.pair RANK FOLDER JOB` is one of them.
 
 A job is a JSON file, a list of ["module:function", arguments]; each function is called with the party's rank and the
 arguments, at both parties alike. Party 0 writes what it returns, tensors, to `results.npz` in the folder, by number.

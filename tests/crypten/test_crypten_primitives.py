@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import torch
 from torch import Tensor
 
 from hush.mpc.ring import RING64
