@@ -56,7 +56,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Secure beside plaintext: seconds, bytes, rounds, errors, predictions. Weights are real ones for minilm."""
-    _refuse(protocol, device, link, net, new)
+    _refuse(protocol, device, link, net)
     rows = []
     with console.stages(len(models) * (3 + measure.LOCAL_STAGES)) as stage:
         for model in models:
@@ -67,7 +67,7 @@ def command(
             if new is None:
                 done = _bench(source, options, protocol, repeat, stage)
             else:
-                done = _generate(source, options, new, repeat, stage)
+                done = _generate(source, options, protocol, new, repeat, stage)
             choices = {
                 "link": "gloo" if protocol is Protocol.crypten else link,
                 "net": net,
@@ -86,16 +86,12 @@ def command(
         console.out().print(_table(rows))
 
 
-def _refuse(protocol: Protocol, device: Device, link: Link, net: Net, new: int | None) -> None:
+def _refuse(protocol: Protocol, device: Device, link: Link, net: Net) -> None:
     """Options that there is no answer to: in this version, on this machine, or beside each other."""
     if protocol is Protocol.crypten:
         require()
-        odd = {"--link": link is Link.memory, "--net": net is not Net.none, "--new": new is not None}
-        if any(odd.values()):
-            named = ", ".join(name for name, given in odd.items() if given)
-            raise UserError(
-                f"--protocol crypten takes no {named}: it runs a model once, in two processes joined by CrypTen itself"
-            )
+        if link is Link.memory or net is not Net.none:
+            raise UserError("--protocol crypten takes no --link and no --net: CrypTen joins its two processes itself")
     if device is not Device.cpu:
         raise UserError(f"--device {device} is not available in this version: use cpu")
 
@@ -109,16 +105,18 @@ def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, st
         return measure.measure(source.module, source.call, program, infer, repeat, report, protocol)
 
 
-def _generate(source: Source, choices: Choices, new: int, repeat: int, stage: Stage) -> generating.Generated:
+def _generate(
+    source: Source, choices: Choices, protocol: Protocol, new: int, repeat: int, stage: Stage
+) -> generating.Generated:
     """The prompt and `new` tokens; the figures of a row are the prompt's, up to the first token."""
     link, net, *modes = choices
     stage(f"{source.name}: compiling")
     program = source.compile_generator(*modes, reveals="logits")
     generating.check_room(source.name, program, new)
     assert source.generator is not None
-    with measure.local(program, link, net, stage) as infer:
+    with measure.local(program, link, net, stage, protocol) as infer:
         report = stage(f"{source.name}: running")
-        return generating.measure(source.generator, source.call[:1], program, infer, new, repeat, report)
+        return generating.measure(source.generator, source.call[:1], program, infer, new, repeat, report, protocol)
 
 
 def describe(
@@ -152,7 +150,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
                 f"  token {index}",
                 f"{step['secure_s']:.3f} s",
                 f"{step['plain_s']:.4f} s",
-                console.megabytes(sum(step["bytes_sent"]) / 3),
+                console.megabytes(sum(step["bytes_sent"]) / len(step["bytes_sent"])),
                 str(step["rounds"]),
                 f"{step['max_abs_err']:.1e}",
             )

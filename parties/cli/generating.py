@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ class StepFigures:
     secure_s: float
     plain_s: float
     cost: Cost
-    predicted: Cost
+    predicted: Cost | None
     max_abs_err: float
 
     def figures(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class StepFigures:
             {"secure_s": round(self.secure_s, 6)}
             | cost_json(self.cost)
             | gap
-            | {"predicted": cost_json(self.predicted)}
+            | {"predicted": None if self.predicted is None else cost_json(self.predicted)}
         )
 
 
@@ -89,7 +89,7 @@ def table(name: str, made: Generated) -> Table:
 
 def _row(secure: float, plain: float, cost: Cost, error: float) -> tuple[str, ...]:
     seconds = f"{secure:.3f} s", f"{plain:.4f} s"
-    return *seconds, megabytes(sum(cost.bytes_sent) / 3), str(cost.rounds), f"{error:.1e}"
+    return *seconds, megabytes(sum(cost.bytes_sent) / len(cost.bytes_sent)), str(cost.rounds), f"{error:.1e}"
 
 
 def measure(
@@ -100,6 +100,7 @@ def measure(
     new: int,
     repeat: int,
     report: Report,
+    protocol: str = "replicated",
 ) -> Generated:
     """`new` tokens, greedily, `repeat` times after a warm-up of two turns. The program reveals logits: errors are those
     of the logits of every turn, plaintext being fed the tokens that were chosen on shares."""
@@ -114,8 +115,11 @@ def measure(
     plain = _plain(modules, call, new, tokens)
     own = _plain(modules, call, new, None)
     turns = [_figures(program, [run[t] for run in runs], plain[t], t) for t in range(new)]
+    prompt = _prompt(program, [run[0] for run in runs], plain[0])
+    if protocol != "replicated":
+        prompt, turns = replace(prompt, predicted=None), [replace(turn, predicted=None) for turn in turns]
     return Generated(
-        prompt=_prompt(program, [run[0] for run in runs], plain[0]),
+        prompt=prompt,
         steps=turns[1:],
         tokens=tokens.tolist(),
         plain_tokens=torch.stack([turn.logits.argmax(-1) for turn in own], 1).tolist(),

@@ -173,7 +173,14 @@ def local(program: Program, link: str, net: str, stage: Stage, protocol: str = "
     """Local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards."""
     if protocol == "crypten":
         stage("starting CrypTen's two party processes")
-        with CrypTenPair(program, sent=sent_megabytes(program, stage("sharing the weights"), PARTIES)) as pair:
+        shown: list[Callable[[int, int], None]] = []
+
+        def sent(count: int, of: int) -> None:
+            if not shown:
+                shown.append(sent_megabytes(program, stage("sharing the weights"), PARTIES))
+            shown[0](count, of)
+
+        with CrypTenPair(program, sent=sent) as pair:
 
             def in_pair(args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE) -> Inference:
                 return pair.infer(args, None, progress, request)

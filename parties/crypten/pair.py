@@ -41,20 +41,30 @@ _STOP = 5.0
 class CrypTenPair:
     """Two processes that hold a program and its weights; gone after `close`. UserError if CrypTen is not installed.
 
-    `threads` per party: default half of the cores. Nothing is hidden from this machine's owner, nor from party 0.
+    `threads` per party: default half of the cores. `sent(count, of)`: told as weights are handed out. `division`: as
+    `hush.protocols.crypten.protocol.CrypTen`. Nothing is hidden from this machine's owner, nor from party 0.
     """
 
-    def __init__(self, program: Program, *, threads: int | None = None, sent: Callable[[int, int], None] | None = None):
+    def __init__(
+        self,
+        program: Program,
+        *,
+        threads: int | None = None,
+        sent: Callable[[int, int], None] | None = None,
+        division: bool = False,
+    ) -> None:
         require()
         if program.ring != RING64:
             raise ProgramError(f"CrypTen has one ring, 2^64, and the program is for 2^{program.ring.bits}")
         self._program = program
+        self._division = division
         self._threads = threads or max(1, (os.cpu_count() or 1) // PARTIES)
         self._directory = Path(tempfile.mkdtemp(prefix="hush-crypten-"))  # only its owner may enter it
         self._processes: list[subprocess.Popen[bytes]] = []
         self._pool = ThreadPoolExecutor(PARTIES, thread_name_prefix="hush-crypten")
         try:
             self._pipes = [self._launch(rank) for rank in range(PARTIES)]
+            self._both(lambda rank: self._take(rank, Tag.READY))
             self._deploy(sent or (lambda count, of: None))
         except BaseException:
             self.close()
@@ -64,6 +74,7 @@ class CrypTenPair:
     def _launch(self, rank: int) -> Pipe:
         command = [sys.executable, "-W", "ignore", "-m", "hush.parties.crypten.party", f"--rank={rank}"]
         command += [f"--rendezvous={self._directory / 'rendezvous'}", f"--threads={self._threads}"]
+        command += ["--division"] if self._division else []
         with (self._directory / f"party{rank}.log").open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=self._environment()
@@ -81,7 +92,7 @@ class CrypTenPair:
         return {**os.environ, **pools, "PYTHONPATH": os.pathsep.join(paths)}
 
     def _deploy(self, sent: Callable[[int, int], None]) -> None:
-        """Hand out the program and each weight's shares, made one by one; wait until the parties have met."""
+        """Hand out the program and each weight's shares, made one by one."""
         program = self._program
         header = pb.Deploy(dtypes=shares.public_dtypes(program)).SerializeToString()
 
@@ -95,7 +106,6 @@ class CrypTenPair:
             for rank, frame in enumerate(frames):
                 hand(rank, Tag.TENSOR, frame)
             sent(count, len(program.weight_specs))
-        self._both(lambda rank: self._take(rank, Tag.READY))
 
     def _weights(self) -> Iterator[list[memoryview]]:
         for index in range(len(self._program.weight_specs)):

@@ -1,6 +1,6 @@
 """One of CrypTen's parties: `python -m hush.parties.crypten.party --rank 0 --rendezvous FILE`, started by `pair`.
 
-It reads a program and its share of the weights from standard input, meets the other party, and answers invocations on
+It meets the other party, reads a program and its share of the weights from standard input, and answers invocations on
 standard output until its input ends.
 """
 
@@ -41,9 +41,9 @@ START = "(start)"  # the layer that counts what comes before the first one: noth
 class CrypTenParty:
     """A party that has met the other one, with a program and its share of the weights."""
 
-    def __init__(self, rank: int, pipe: Pipe, program: Program, weights: Weights) -> None:
+    def __init__(self, rank: int, pipe: Pipe, program: Program, weights: Weights, division: bool) -> None:
         self._rank, self._pipe, self._program, self._weights = rank, pipe, program, weights
-        self._protocol = CrypTen(rank, program.ring, program.frac)
+        self._protocol = CrypTen(rank, program.ring, program.frac, division=division)
         self._counter = world.Counter()
         self._state: dict[str, Shared] | None = None
 
@@ -101,12 +101,12 @@ def _deployed(pipe: Pipe) -> tuple[Program, Weights]:
     return program, {spec.name: _weight(spec, dtype, pipe.take(Tag.TENSOR)) for spec, dtype in pairs}
 
 
-def serve(rank: int, rendezvous: Path, pipe: Pipe) -> None:
+def serve(rank: int, rendezvous: Path, pipe: Pipe, *, division: bool = False) -> None:
     """Be a party until the other end of the pipe is closed; say why if it ends earlier."""
     try:
         world.join(rank, rendezvous)
-        party = CrypTenParty(rank, pipe, *_deployed(pipe))
         pipe.send(Tag.READY)
+        party = CrypTenParty(rank, pipe, *_deployed(pipe), division)
         while True:
             party.answer(Request.parse(pb.Invoke.FromString(bytes(pipe.take(Tag.INVOKE)))))
     except PipeClosedError:
@@ -132,10 +132,11 @@ def main() -> None:
         "--rendezvous", type=Path, required=True, help="a file in a folder that only the user may enter"
     )
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--division", action="store_true", help="truncate as CrypTen does: free, and at times wrong")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     memory.retain()
-    serve(options.rank, options.rendezvous, Pipe(sys.stdin.buffer, _own_output()))
+    serve(options.rank, options.rendezvous, Pipe(sys.stdin.buffer, _own_output()), division=options.division)
 
 
 if __name__ == "__main__":

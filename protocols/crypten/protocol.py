@@ -30,13 +30,14 @@ class CrypTen(LocalPrimitives):
     `Shared.parts` is this party's share, int64 in every ring (`wide.Wide`); `SharedBits.parts` its XOR share;
     `Points.parts` its share of one-hot rows. Truncations are to the floor or one more, never off by more. Where a step
     talks, CrypTen sends and receives by itself: every step is a beat, and steps side by side do not share rounds.
+    `division`: truncate as CrypTen does, for free and now and then wrongly; to measure what the truncations cost.
     """
 
     name = "crypten"
 
-    def __init__(self, rank: int, ring: Ring = RING64, frac: int = 18) -> None:
+    def __init__(self, rank: int, ring: Ring = RING64, frac: int = 18, *, division: bool = False) -> None:
         super().__init__(widened(ring), frac, zeroth=0 if rank == 0 else None)
-        self.rank, self.kernels = rank, backends.get()
+        self.rank, self.division, self.kernels = rank, division, backends.get()
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
         return torch.matmul(part, matrix)
@@ -237,11 +238,14 @@ class CrypTen(LocalPrimitives):
     def _multiply(self, op: str, x: Shared, y: Shared, frac: int | None, ring: Ring | None) -> Shared:
         return self._settle(beaver(op, x.parts[0], y.parts[0]), x.frac + y.frac, frac, ring or x.ring)
 
+    def _truncated(self, share: Tensor, shift: int) -> Tensor:
+        return truncate.by_division(share, shift) if self.division else truncate.nearly(share, shift, self.rank)
+
     def _settle(self, share: Tensor, have: int, frac: int | None, ring: Ring) -> Shared:
         """A share at `have` fraction bits brought to `frac` (default: the protocol's), coarser or finer."""
         due = self._frac(frac)
         if have > due and share.numel():
-            share = truncate.nearly(share, have - due, self.rank)
+            share = self._truncated(share, have - due)
         elif have < due:
             share = share << (due - have)
         return Shared((share,), due, widened(ring))

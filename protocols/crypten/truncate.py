@@ -1,4 +1,4 @@
-"""Dropping low bits. CrypTen's own division of shares by a public integer is not used, and why.
+"""Dropping low bits; and why CrypTen's own division of shares by a public integer serves as a measure only.
 
 With two parties CrypTen divides each share by itself: no message, and right unless the shares wrap around 2^64, which
 happens with probability |x| / 2^64. Then the result is off by 2^(64-f). Our functions let products reach 2^62 before
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hush.mpc.ring import RING64
 from hush.protocols.crypten.bits import signed_number, to_words
-from hush.protocols.crypten.products import beaver, own
+from hush.protocols.crypten.products import arithmetic, beaver, own
 
 _ROOM = 62  # |x| < 2^62, as in every protocol
 
@@ -38,6 +38,13 @@ def nearly(share: Tensor, shift: int, rank: int) -> Tensor:
     else:
         quotient = quotient + ((biased & ((1 << shift) - 1)) != 0)
     return quotient - (wraps << (64 - shift))
+
+
+def by_division(share: Tensor, shift: int) -> Tensor:
+    """CrypTen's own: each share divided by 2^shift, which needs no messages. Within one of the quotient, but off by
+    2^(64-shift) with probability |x| / 2^64."""
+    quotient: Tensor = arithmetic(share).div(1 << shift).share
+    return quotient
 
 
 def exactly(share: Tensor, shift: int) -> Tensor:
