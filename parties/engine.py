@@ -110,22 +110,25 @@ class Engine:
         return made.shown
 
     def _check(self, request: Request) -> None:
-        """Refuse to go on with nothing, or beyond the context; what a client asks for is public."""
-        generation = self._program.generation
-        if request.first >= len(self._program.firsts):
-            raise PartyError(self._index, AbortReason.INPUT, "there is no such first turn")
-        if not request.continues:
-            return
-        if generation is None or self._state is None:
-            raise PartyError(self._index, AbortReason.INPUT, "there is no turn to go on from")
-        if length(generation.then, self._state) >= generation.context:
-            detail = f"the context of {generation.context} positions is full"
-            raise PartyError(self._index, AbortReason.LIMIT, detail)
+        check(self._index, self._program, self._state, request)
 
     def _report(self, seconds: float) -> Report:
         sent, messages, depth = self._ledger.snapshot()
         peak = memory.peak_resident()
         return Report(bytes_sent=sent, messages=messages, depth=depth, seconds=seconds, peak_rss=peak)
+
+
+def check(index: int, program: Program, state: Mapping[str, Shared] | None, request: Request) -> None:
+    """Refuse to go on with nothing, or beyond the context; what a client asks for is public. PartyError of `index`."""
+    generation = program.generation
+    if request.first >= len(program.firsts):
+        raise PartyError(index, AbortReason.INPUT, "there is no such first turn")
+    if not request.continues:
+        return
+    if generation is None or state is None:
+        raise PartyError(index, AbortReason.INPUT, "there is no turn to go on from")
+    if length(generation.then, state) >= generation.context:
+        raise PartyError(index, AbortReason.LIMIT, f"the context of {generation.context} positions is full")
 
 
 class Counted(Protocol):

@@ -29,6 +29,7 @@ from hush.parties.crypten.pipe import Pipe, PipeClosedError, Tag
 from hush.parties.remote import Inference, Progress, decoded
 from hush.parties.report import combine
 from hush.parties.request import ALONE, Request
+from hush.parties.status import error_of
 from hush.proto import party_pb2 as pb
 from hush.protocols.crypten.library import require
 from hush.protocols.crypten.sharing import deal, reconstruct
@@ -187,7 +188,7 @@ class CrypTenPair:
             if tag is due:
                 return body
             if tag is Tag.FAILED:
-                raise PartyError(rank, AbortReason.INTERNAL, body.decode())
+                raise error_of(pb.Abort.FromString(bytes(body)), rank)
             if tag is Tag.PROGRESS and progress is not None:
                 progress(pb.Progress.FromString(bytes(body)).layer)
 

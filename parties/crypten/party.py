@@ -19,16 +19,17 @@ from torch import Tensor
 
 from hush.mpc.compiler import InputSpec, Program, WeightSpec, execute, parse, turn
 from hush.mpc.compiler import Kind as InputKind
-from hush.mpc.errors import UserError
+from hush.mpc.errors import AbortReason, PartyError, UserError
 from hush.mpc.points import Points
 from hush.mpc.ring import RING64
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.parties import memory
 from hush.parties.crypten.pipe import Pipe, PipeClosedError, Tag
-from hush.parties.engine import Layers
+from hush.parties.engine import Layers, check
 from hush.parties.request import Request
 from hush.parties.shares import PUBLIC_DTYPES, raw, tensor_of
+from hush.parties.status import abort_of
 from hush.proto import party_pb2 as pb
 from hush.protocols.crypten import world
 from hush.protocols.crypten.beat import run
@@ -49,6 +50,7 @@ class CrypTenParty:
 
     def answer(self, request: Request) -> None:
         """Read the inputs of one invocation, compute, and send the report and the shares of what is shown."""
+        check(self._rank, self._program, self._state, request)
         taken = request.inputs(self._program)
         dealt = [] if taken is None else [spec for spec in taken.inputs if spec.dealt]
         inputs = [_input(spec, self._pipe.take(Tag.TENSOR)) for spec in dealt]
@@ -112,9 +114,16 @@ def serve(rank: int, rendezvous: Path, pipe: Pipe, *, division: bool = False) ->
     except PipeClosedError:
         return
     except Exception as error:
-        # our own words can be passed on; of anybody else's only the class, as nobody can vouch for what they quote
-        pipe.send(Tag.FAILED, [(str(error) if isinstance(error, UserError) else type(error).__name__).encode()])
+        pipe.send(Tag.FAILED, [abort_of(_told(rank, error)).SerializeToString()])
         raise
+
+
+def _told(rank: int, error: Exception) -> PartyError:
+    """An error as the other end learns of it: in our own words, or by its class where it is not ours, since nobody can
+    vouch for what a foreign message quotes."""
+    if isinstance(error, PartyError):
+        return error
+    return PartyError(rank, AbortReason.INTERNAL, str(error) if isinstance(error, UserError) else type(error).__name__)
 
 
 def _own_output() -> BinaryIO:

@@ -22,7 +22,7 @@ class Tag(IntEnum):
     INVOKE = 5  # pb.Invoke
     PROGRESS = 6  # pb.Progress
     ANSWER = 7  # pb.Answer
-    FAILED = 8  # UTF-8: why the party ends
+    FAILED = 8  # pb.Abort: why the party ends
 
 
 class PipeClosedError(EOFError):

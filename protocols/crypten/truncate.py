@@ -41,7 +41,7 @@ def nearly(share: Tensor, shift: int, rank: int) -> Tensor:
 
 
 def by_division(share: Tensor, shift: int) -> Tensor:
-    """CrypTen's own: each share divided by 2^shift, which needs no messages. Within one of the quotient, but off by
+    """CrypTen's own: each share divided by 2^shift, which needs no messages. Within two of the floor, but off by
     2^(64-shift) with probability |x| / 2^64."""
     quotient: Tensor = arithmetic(share).div(1 << shift).share
     return quotient

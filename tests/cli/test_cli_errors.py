@@ -53,7 +53,6 @@ ERRORS = [
     ("bench nope", "no model 'nope': choose from minilm"),
     ("bench minilm --size tiny", "minilm has no size 'tiny'"),
     ("bench minilm --seq 513", "minilm takes 1 to 512 positions, not 513"),
-    ("bench minilm --protocol crypten", "not available in this version"),
     ("bench minilm --device cuda", "not available in this version"),
     ("bench minilm --new 4", "cannot generate"),
     ("bench minilm --checkpoint ./empty", "has no config.json"),
