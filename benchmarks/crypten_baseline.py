@@ -2,9 +2,9 @@
 
     python benchmarks/crypten_baseline.py            # in an environment that has CrypTen: docs/crypten.md
 
-Small networks, and one layer of BERT base on 128 random embeddings; secret weights; three processes over mutual TLS, two
-over gloo. Medians of three runs after a warm-up, and the largest error of any. The last row of each model truncates by
-CrypTen's own division of shares. Writes `results/crypten.json` and the table of docs/crypten.md.
+Small networks, and one layer of BERT base on 128 random embeddings; secret weights; three processes over mutual TLS,
+two over gloo. Medians of three runs after a warm-up, and the largest error of any. The last row of each model truncates
+by CrypTen's own division of shares. Writes `results/crypten.json` and the table of docs/crypten.md.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class CrypTenPair:
         if program.ring != RING64:
             raise ProgramError(f"CrypTen has one ring, 2^64, and the program is for 2^{program.ring.bits}")
         self._program = program
-        self._division = division
+        self._division, self._met = division, False
         self._threads = threads or max(1, (os.cpu_count() or 1) // PARTIES)
         self._directory = Path(tempfile.mkdtemp(prefix="hush-crypten-"))  # only its owner may enter it
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -66,6 +66,7 @@ class CrypTenPair:
         try:
             self._pipes = [self._launch(rank) for rank in range(PARTIES)]
             self._both(lambda rank: self._take(rank, Tag.READY))
+            self._met = True
             self._deploy(sent or (lambda count, of: None))
         except BaseException:
             self.close()
@@ -213,11 +214,11 @@ class CrypTenPair:
         return [future.result() for future in futures]
 
     def _reach(self, rank: int, job: Callable[[], R]) -> R:
-        """A job at a party's pipe. PartyError, with what the party said last, if its process has ended."""
+        """A job at a party's pipe. PartyError if its process has ended: with its last complaint, if it held nothing."""
         try:
             return job()
         except PipeClosedError:
-            last = " / ".join(self.log(rank).splitlines()[-1:])
+            last = "" if self._met else " / ".join(self.log(rank).splitlines()[-1:])
             raise PartyError(rank, AbortReason.DISCONNECTED, last) from None
 
 

@@ -105,9 +105,11 @@ def _deployed(pipe: Pipe) -> tuple[Program, Weights]:
 
 def serve(rank: int, rendezvous: Path, pipe: Pipe, *, division: bool = False) -> None:
     """Be a party until the other end of the pipe is closed; say why if it ends earlier."""
+    met = False
     try:
         world.join(rank, rendezvous)
         pipe.send(Tag.READY)
+        met = True
         party = CrypTenParty(rank, pipe, *_deployed(pipe), division)
         while True:
             party.answer(Request.parse(pb.Invoke.FromString(bytes(pipe.take(Tag.INVOKE)))))
@@ -115,6 +117,8 @@ def serve(rank: int, rendezvous: Path, pipe: Pipe, *, division: bool = False) ->
         return
     except Exception as error:
         pipe.send(Tag.FAILED, [abort_of(_told(rank, error)).SerializeToString()])
+        if met:  # from here on it held shares: its log gets no foreign words either
+            raise SystemExit(1) from None
         raise
 
 
