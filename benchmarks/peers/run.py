@@ -6,7 +6,8 @@
 Both run three processes on this machine's cores, all traffic among them included: SPU over its own links (ABY3, FM64,
 18 fraction bits, PUMA's approximations), Hush over gRPC with mutual TLS on loopback TCP, secret weights, default
 approximations. The same weights and inputs from the same seed. Pairs follow each other, SPU first, and the ratio is
-taken pair by pair. Hush is warmed up once; each of SPU's runs has processes of its own.
+taken pair by pair. Hush's parties, which were idle meanwhile, are warmed up by one run before each that counts; each
+of SPU's runs has processes of its own.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def compare(name: str, python: str, repeat: int) -> dict[str, Any]:
             pairs = []
             for _ in range(repeat):
                 theirs = spu(python, name)
+                ours(session, work, exact)
                 mine = ours(session, work, exact)
                 pairs.append((theirs, mine))
                 pair = theirs["seconds"][0], mine["seconds"]
