@@ -90,7 +90,7 @@ equal.
 def table() -> str:
     """The Markdown table of all result files."""
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    made = [file for file in files if "runs" in file]
+    made = [file for file in files if isinstance(file.get("runs"), list)]  # others count their runs
     lines = [_line(run["command"], row) for file in made for run in file["runs"] for row in rows(run["result"])]
     return HEAD + "\n".join(lines) + "\n\n" + "\n".join(sorted({_origin(file) for file in made})) + "\n"
 
