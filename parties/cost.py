@@ -20,7 +20,7 @@ def predicted(program: Program) -> Cost:
         predict(program, ReplicatedCost(program.ring, program.frac))
         assert program.cost is not None
         program.cost = _checked(program.cost)
-        program.layer_costs[CHECKS] = _CHECKS
+        program.layer_costs[CHECKS] = program.op_costs[CHECKS] = _CHECKS
     assert program.cost is not None
     return program.cost
 
@@ -28,7 +28,7 @@ def predicted(program: Program) -> Cost:
 def predicted_turn(program: Program, *, held: int | None = None, choice: Choice = GREEDY, first: int = 0) -> Cost:
     """Cost of a turn of a program that generates: a first one, or the one that goes on with `held` positions."""
     model = ReplicatedCost(program.ring, program.frac)
-    return _checked(foresee(program, model, held=held, choice=choice, first=first)[0])
+    return _checked(foresee(program, model, held=held, choice=choice, first=first).cost)
 
 
 def _checked(cost: Cost) -> Cost:

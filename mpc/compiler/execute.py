@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.probe import Probe
 from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.rules import Rule, Site, rule_for
 from hush.mpc.compiler.types import Kind, layer_of, type_of
@@ -31,23 +32,25 @@ def execute(
     weights: Mapping[str, Shared | Tensor],
     inputs: Sequence[Shared | Points],
     observer: Observer | None = None,
-    enter: Callable[[fx.Node], None] | None = None,
+    probe: Probe | None = None,
 ) -> Step[list[Shared]]:
     """The secret leaves of the program's result, in order.
 
     `inputs` are in the order of `program.inputs`, `weights` by name: handles, or float tensors if they are public.
     `observer` is called before each round with the layer that the round counts to: that of the earliest unfinished op.
-    `enter` is called before an op starts or goes on. Values are dropped after their last use.
+    `probe` is told of each op before it starts or goes on, and of each round. Values are dropped after their last use.
     """
     if len(inputs) != len(program.inputs):
         raise ProgramError(f"{len(inputs)} inputs where the program takes {len(program.inputs)}")
-    run = _Run(program, protocol, weights, inputs, enter)
+    run = _Run(program, protocol, weights, inputs, probe)
     run.start_ready()
     while run.active:
         order = sorted(run.active)
         parts = [run.active[i] for i in order]
         if observer is not None:
             observer(group_of(layer_of(run.nodes[order[0]])))
+        if probe is not None:
+            probe.exchange([run.nodes[i] for i in order], parts)
         kind = type(parts[0])
         answer = yield kind.merge(parts)
         for index, own in zip(order, kind.split(parts, answer), strict=True):
@@ -80,9 +83,9 @@ class _Run:
         protocol: Protocol,
         weights: Mapping[str, Shared | Tensor],
         inputs: Sequence[Shared | Points],
-        enter: Callable[[fx.Node], None] | None,
+        probe: Probe | None,
     ) -> None:
-        self._enter = enter
+        self._probe = probe
         self.program, self.protocol, self.weights = program, protocol, weights
         self.nodes: list[fx.Node] = list(program.graph.nodes)
         self.place = {node: i for i, node in enumerate(self.nodes)}
@@ -100,8 +103,8 @@ class _Run:
         """Start every node whose operands are there, in the program's order; local ones finish at once."""
         while self._ready:
             index = heapq.heappop(self._ready)
-            if self._enter is not None:
-                self._enter(self.nodes[index])
+            if self._probe is not None:
+                self._probe.enter(self.nodes[index])
             made = self._begin(self.nodes[index])
             if isinstance(made, Generator):
                 self.steps[index] = made
@@ -111,8 +114,8 @@ class _Run:
 
     def advance(self, index: int, answer: Any) -> None:
         """Give a running operation its answer; it asks for another round or is finished."""
-        if self._enter is not None:
-            self._enter(self.nodes[index])
+        if self._probe is not None:
+            self._probe.enter(self.nodes[index])
         try:
             self.active[index] = self.steps[index].send(answer)
         except StopIteration as stop:

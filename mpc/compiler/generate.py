@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hush.mpc.compiler.execute import Observer, execute
 from hush.mpc.compiler.ops import args_of
+from hush.mpc.compiler.probe import Probe
 from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.types import Kind, type_of
 from hush.mpc.errors import ProgramError
@@ -47,6 +48,7 @@ def turn(
     choice: Choice = GREEDY,
     observer: Observer | None = None,
     first: int = 0,
+    probe: Probe | None = None,
 ) -> Step[Turn]:
     """A first turn (`first`: which), on the client's `inputs`; or, given a `state`, the one that goes on with it."""
     assert head.generation is not None
@@ -54,10 +56,12 @@ def turn(
     held = length(program, state or {})
     if state is not None and held >= head.generation.context:
         raise ProgramError(f"the state holds {held} positions, and {head.generation.context} is the most")
-    leaves = yield from execute(program, protocol, weights, feed(program, inputs, state or {}), observer)
+    leaves = yield from execute(program, protocol, weights, feed(program, inputs, state or {}), observer, probe)
     kept = _kept(program, protocol, leaves)
     if observer is not None:
         observer(CHOICE)
+    if probe is not None:
+        probe.enter(CHOICE)
     logits = kept.pop(LOGITS)
     token, row = yield from choose(protocol, logits, bound=_bound(program), choice=choice)
     shown = [token, logits] if head.generation.reveals == LOGITS else [token]

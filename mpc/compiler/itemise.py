@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from torch import fx
 
 from hush.mpc.compiler.execute import execute
-from hush.mpc.compiler.ops import op_name
 from hush.mpc.compiler.predict import blank_inputs, blank_weights
+from hush.mpc.compiler.probe import Place, named
 from hush.mpc.compiler.program import Program
 from hush.mpc.cost import PARTIES, Traffic
 from hush.mpc.protocol import Protocol
@@ -39,7 +39,7 @@ def itemise(program: Program, model: Protocol) -> list[Item]:
     first = program.firsts[0]
     metered = cast(Protocol, _Metered(model, book))
     inputs, weights = blank_inputs(first, model), blank_weights(first, model)
-    for _ in cast(Iterator[Any], execute(first, metered, weights, inputs, enter=book.enter)):
+    for _ in cast(Iterator[Any], execute(first, metered, weights, inputs, probe=book)):
         pass
     return sorted(book.items.values(), key=lambda item: -sum(item.bytes_sent))
 
@@ -51,9 +51,12 @@ class _Book:
         self.items: dict[tuple[str, str], Item] = {}
         self._op = ""
 
-    def enter(self, node: fx.Node) -> None:
+    def enter(self, place: Place) -> None:
         """What follows belongs to this operator."""
-        self._op = op_name(node.target) if node.op == "call_function" else node.op
+        self._op, _ = named(place)
+
+    def exchange(self, nodes: Sequence[fx.Node], parts: Sequence[Any]) -> None:
+        """Each primitive's own rounds are counted where they are made."""
 
     def follow(self, primitive: str, step: Step[Any]) -> Step[Any]:
         """The step itself, written down."""

@@ -71,6 +71,7 @@ class Program:
     weights: Mapping[str, Tensor] | None = None
     cost: Cost | None = None
     layer_costs: dict[str, Cost] = field(default_factory=dict)
+    op_costs: dict[str, Cost] = field(default_factory=dict)
     passes: list[str] = field(default_factory=list)
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def show(program: Program) -> str:
-    """Head, inputs, weights, layers and passes."""
+    """Head, inputs, weights, layers, operators and passes."""
     lines = [
         f"program {program.digest[:16]}  ring 2^{program.ring.bits}  {program.frac} fraction bits  "
         f"{program.weights_mode} weights  approximations: {program.approx}"
@@ -30,7 +30,8 @@ def show(program: Program) -> str:
     lines.append(
         f"  leakage {len(leakage(program))} calibrated magnitudes, as powers of two (hush.mpc.compiler.leakage)"
     )
-    return "\n".join([*lines, *_layers(program), *(f"  pass    {line}" for line in program.passes)])
+    tables = [*_layers(program), *_operators(program)]
+    return "\n".join([*lines, *tables, *(f"  pass    {line}" for line in program.passes)])
 
 
 def listing(program: Program) -> str:
@@ -86,6 +87,18 @@ def _layers(program: Program) -> list[str]:
     if program.cost is not None:
         total = program.cost
         lines.append(f"  {'all':32} {sum(counts.values()):5} {total.rounds:7} {sum(total.bytes_sent) / 3e6:9.3f}")
+    return lines
+
+
+def _operators(program: Program) -> list[str]:
+    """What each operator costs, in all layers: most bytes first. The sums are the program's."""
+    counts: dict[str, int] = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            counts[op_name(node.target)] = counts.get(op_name(node.target), 0) + 1
+    lines = [f"  {'operator':32} {'ops':>5} {'rounds':>7} {'MB/party':>9}"] if program.op_costs else []
+    for op, cost in sorted(program.op_costs.items(), key=lambda pair: -sum(pair[1].bytes_sent)):
+        lines.append(f"  {op[:32]:32} {counts.get(op, ''):5} {cost.rounds:7} {sum(cost.bytes_sent) / 3e6:9.3f}")
     return lines
 
 

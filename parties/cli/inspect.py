@@ -15,6 +15,7 @@ from hush.mpc.compiler.itemise import by_operator, itemise
 from hush.parties.cli import console
 from hush.parties.cli.network import predicted_table
 from hush.parties.cli.options import Net
+from hush.parties.cost import predicted
 from hush.parties.shaping import NETS
 from hush.protocols.replicated.cost import ReplicatedCost
 
@@ -27,19 +28,27 @@ class By(StrEnum):
 
 
 def operator_table(program: Program) -> Table:
-    """MB of all parties by operator and, inside, by primitive; `exchanges` are rounds of an operator by itself."""
-    items = itemise(program, ReplicatedCost(program.ring, program.frac))
-    whole = sum(sum(item.bytes_sent) for item in items) or 1
-    table = Table(title="where the bytes go, three parties together, frame headers apart")
-    for name in ("operator", "primitive", "MB", "%", "exchanges"):
+    """MB of all parties and rounds by operator, which add up to the program's, and inside by primitive.
+
+    A round that several operators share counts to the earliest of them, with the headers of its messages. Of primitives
+    the MB are payload alone, and `exchanges` are rounds of each by itself.
+    """
+    cost, items = predicted(program), by_operator(itemise(program, ReplicatedCost(program.ring, program.frac)))
+    whole = sum(cost.bytes_sent) or 1
+    table = Table(title="where the bytes go, three parties together")
+    for name in ("operator", "primitive", "MB", "%", "rounds", "exchanges"):
         table.add_column(name, justify="left" if name in ("operator", "primitive") else "right")
-    for op, own in by_operator(items).items():
-        for index, item in enumerate(own):
-            sent = sum(item.bytes_sent)
-            cells = (item.primitive, f"{sent / 1e6:,.3f}", f"{100 * sent / whole:.1f}", f"{item.exchanges:,}")
-            table.add_row(op if index == 0 else "", *cells, end_section=index == len(own) - 1)
-    table.add_row("all", "", f"{whole / 1e6:,.3f}", "100.0", "")
+    for op, own in sorted(program.op_costs.items(), key=lambda pair: -sum(pair[1].bytes_sent)):
+        table.add_row(op, "", *_share(sum(own.bytes_sent), whole), f"{own.rounds:,}", "")
+        for item in items.get(op, []):
+            table.add_row("", item.primitive, *_share(sum(item.bytes_sent), whole), "", f"{item.exchanges:,}")
+        table.add_section()
+    table.add_row("all", "", *_share(sum(cost.bytes_sent), whole), f"{cost.rounds:,}", "")
     return table
+
+
+def _share(sent: int, whole: int) -> tuple[str, str]:
+    return f"{sent / 1e6:,.3f}", f"{100 * sent / whole:.1f}"
 
 
 def command(
