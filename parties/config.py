@@ -93,6 +93,7 @@ class PartyConfig(_Networked):
     threads: int | None = Field(default=None, ge=1)  # default: all cores
     backend: str | None = None  # kernels: default the best there is
     net: str = Field(default="none", pattern="^(none|lan|wan)$")
+    profile: bool = False  # whether clients may ask when each op computed, sent and waited
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     @model_validator(mode="after")

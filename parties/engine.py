@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from hush.mpc.compiler import Program, execute, turn
+from hush.mpc.compiler import Probe, Program, execute, turn
 from hush.mpc.compiler.generate import length
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.points import Points
@@ -20,6 +20,7 @@ from hush.mpc.session import Ledger, run
 from hush.mpc.step import Step
 from hush.mpc.transport import Transport
 from hush.parties import memory, shares
+from hush.parties.recorder import Recorder
 from hush.parties.request import ALONE, Request
 from hush.proto.party_pb2 import Layer, Report
 from hush.protocols.replicated.invocation import invocation
@@ -81,17 +82,24 @@ class Engine:
         self._check(request)
         self._ledger = Ledger(sequence=self._ledger.sequence)
         layers = Layers(self._ledger, watch)
+        recorder = Recorder(self._ledger, CHECKS) if request.profile else None
 
         def program() -> Step[list[Shared]]:
-            found = yield from self._steps(inputs, weights, request, layers.enter)
+            found = yield from self._steps(inputs, weights, request, layers.enter, recorder)
             layers.enter(CHECKS)
+            if recorder is not None:
+                recorder.enter(CHECKS)
             return found
 
         begin = time.perf_counter()
-        whole = invocation(self._party, inputs, program, request.digest())
-        outputs = run(whole, self._transport, self._ledger)
+        whole, transport = invocation(self._party, inputs, program, request.digest()), self._transport
+        if recorder is not None:
+            whole, transport = recorder.follow(whole), recorder.over(transport)
+        outputs = run(whole, transport, self._ledger)
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
+        if recorder is not None:
+            report.profile.CopyFrom(recorder.finish())
         return Outcome(outputs, report)
 
     def _steps(
@@ -100,12 +108,13 @@ class Engine:
         weights: Mapping[str, Shared | Tensor],
         request: Request,
         observer: Watch,
+        probe: Probe | None,
     ) -> Step[list[Shared]]:
         if self._program.generation is None:
-            return (yield from execute(self._program, self._protocol, weights, inputs, observer))
+            return (yield from execute(self._program, self._protocol, weights, inputs, observer, probe))
         state, self._state = (self._state if request.continues else None), None
         program, choice, first = self._program, request.choice, request.first
-        made = yield from turn(program, self._protocol, weights, inputs, state, choice, observer, first)
+        made = yield from turn(program, self._protocol, weights, inputs, state, choice, observer, first, probe)
         self._state = made.state
         return made.shown
 

@@ -34,7 +34,8 @@ class LocalTrio:
     """Three party processes with throwaway certificates in a temporary folder; all of it is gone after `close`.
 
     `config` serves clients and, as `provider_config`, providers. `threads` per party: default a third of the cores.
-    `entry`: what Python runs for a party, which takes the server's options.
+    `profile`: whether clients may ask for profiles. `entry`: what Python runs for a party, which takes the server's
+    options.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LocalTrio:
         limits: Limits | None = None,
         unix: bool = True,
         data: bool = False,
+        profile: bool = False,
         progress: Progress | None = None,
         entry: Sequence[str] = ("-m", "hush.parties.server"),
     ) -> None:
@@ -55,7 +57,7 @@ class LocalTrio:
         self._logs: list[IO[bytes]] = []
         self._progress = progress or (lambda text: None)
         self._limits = limits or Limits()
-        self._options, self._entry = (net, backend, data), entry
+        self._options, self._profile, self._entry = (net, backend, data), profile, entry
         try:
             certs.create(self.directory, days=2, keep_authority=False)
             for party in range(3 if data else 0):
@@ -123,6 +125,7 @@ class LocalTrio:
         files = self._tls(f"party-{party}")
         lines = [f"index = {party}", f"parties = {list(self.addresses)!r}", f"threads = {self.threads}"]
         lines += [f"net = {net!r}", *([f"backend = {backend!r}"] if backend else [])]
+        lines += ["profile = true"] if self._profile else []
         lines += [f"data_dir = 'data{party}'", f"storage_key = 'storage{party}.key'"] if data else []
         lines += ["[tls]", *(f"{key} = '{path}'" for key, path in files.model_dump().items())]
         lines += ["[limits]", *(f"{key} = {value}" for key, value in self._limits.model_dump().items())]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hush.mpc.cost import Cost
+from hush.parties import profile
+from hush.parties.profile import Profile
 from hush.proto.party_pb2 import Report
 
 PerParty = tuple[int, ...]
@@ -28,7 +30,8 @@ class RunReport:
     """One inference, measured. `seconds`: from the first input share sent to the decoded output, at the client.
 
     `cost` is rounds, bytes and messages as the transport saw them, to be compared with a prediction. `client_bytes`:
-    payload between the client and the parties, both ways. `peak_rss`: bytes, of each party's process.
+    payload between the client and the parties, both ways. `peak_rss`: bytes, of each party's process. `profiles`: one a
+    party, if they were asked for.
     """
 
     seconds: float
@@ -37,6 +40,7 @@ class RunReport:
     party_seconds: tuple[float, ...]
     peak_rss: PerParty
     layers: tuple[LayerReport, ...]
+    profiles: tuple[Profile, ...] = ()
 
 
 def combine(reports: Sequence[Report], seconds: float, client_bytes: int) -> RunReport:
@@ -49,6 +53,7 @@ def combine(reports: Sequence[Report], seconds: float, client_bytes: int) -> Run
         party_seconds=tuple(r.seconds for r in reports),
         peak_rss=tuple(r.peak_rss for r in reports),
         layers=_layers(reports),
+        profiles=tuple(profile.parse(i, r.profile) for i, r in enumerate(reports) if r.HasField("profile")),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hush.mpc.compiler import Program
 from hush.mpc.errors import AbortReason, PartyError, UserError
@@ -16,24 +16,26 @@ from hush.proto.party_pb2 import Invoke
 class Request:
     """`continues`: the turn that follows the last one, instead of a first one on new inputs; `first`: which of those.
     `choice`: how the turn chooses its token. The parties compare it before they compute: a different request at one of
-    them ends the session.
+    them ends the session. `profile`: to be told when each op computed, sent and waited. That concerns the party that is
+    asked alone, and changes nothing of what the parties send to each other.
     """
 
     continues: bool = False
     choice: Choice = GREEDY
     first: int = 0
+    profile: bool = False
 
     def message(self) -> Invoke:
         """As it travels."""
         choice = ChoiceMessage(temperature=self.choice.temperature, top_k=self.choice.top_k or 0)
-        return Invoke(continues=self.continues, choice=choice, first=self.first)
+        return Invoke(continues=self.continues, choice=choice, first=self.first, profile=self.profile)
 
     @classmethod
     def parse(cls, message: Invoke) -> Request:
         """From the wire; PartyError(INPUT) if nothing can be chosen like that."""
         try:
             choice = Choice(message.choice.temperature, message.choice.top_k or None)
-            return cls(message.continues, choice, message.first)
+            return cls(message.continues, choice, message.first, message.profile)
         except UserError:
             raise PartyError(None, AbortReason.INPUT, "no such way to choose a token") from None
 
@@ -45,7 +47,8 @@ class Request:
 
     def digest(self) -> bytes:
         """What the parties compare."""
-        return hashlib.sha256(self.message().SerializeToString(deterministic=True)).digest()
+        compared = replace(self, profile=False).message()
+        return hashlib.sha256(compared.SerializeToString(deterministic=True)).digest()
 
 
 ALONE = Request()

@@ -166,6 +166,7 @@ class Service:
             wake=self._lobby.wake,
             backend=self._config.backend,
             net=self._config.net,
+            profile=self._config.profile,
             idle=self._limits.idle_s,
         )
 

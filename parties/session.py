@@ -34,6 +34,7 @@ class Place:
     wake: Callable[[], None]
     backend: str | None
     net: str
+    profile: bool
     idle: float
 
 
@@ -58,6 +59,7 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
         engine = Engine(place.party, joined.with_next, joined.with_prev, link, deployment.program, place.backend)
         client.post(Tag.OPENED, Opened(party=place.party))
         while (request := _wanted(client, place.idle)) is not None:
+            _allow(place, request)
             _answer(engine, client, deployment, request, note)
         link.close()
     except PartyError as error:
@@ -96,6 +98,13 @@ def _wanted(client: Wire, idle: float) -> Request | None:
         if error.party is None and error.reason is AbortReason.DEADLINE:
             raise PartyError(None, AbortReason.CLOSED, "the session was idle for too long") from None
         raise
+
+
+def _allow(place: Place, request: Request) -> None:
+    """PartyError(INPUT) for a profile that this party does not give: when it does what is its own affair."""
+    if request.profile and not place.profile:
+        detail = "it gives no profiles; `profile = true` in a party's file allows them"
+        raise PartyError(place.party, AbortReason.INPUT, detail)
 
 
 def _answer(engine: Engine, client: Wire, deployment: Deployment, request: Request, note: dict[str, object]) -> None:

@@ -72,14 +72,16 @@ class Choice(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Invoke(_message.Message):
-    __slots__ = ("continues", "choice", "first")
+    __slots__ = ("continues", "choice", "first", "profile")
     CONTINUES_FIELD_NUMBER: _ClassVar[int]
     CHOICE_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     continues: bool
     choice: Choice
     first: int
-    def __init__(self, continues: bool = ..., choice: _Optional[_Union[Choice, _Mapping]] = ..., first: _Optional[int] = ...) -> None: ...
+    profile: bool
+    def __init__(self, continues: bool = ..., choice: _Optional[_Union[Choice, _Mapping]] = ..., first: _Optional[int] = ..., profile: bool = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "bytes_sent", "messages", "depth", "seconds")
@@ -95,21 +97,63 @@ class Layer(_message.Message):
     seconds: float
     def __init__(self, name: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
+class Profile(_message.Message):
+    __slots__ = ("begin", "ops", "span_ops", "span_kinds", "span_ns", "rounds", "left_out")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_OPS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_KINDS_FIELD_NUMBER: _ClassVar[int]
+    SPAN_NS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    begin: int
+    ops: _containers.RepeatedCompositeFieldContainer[ProfiledOp]
+    span_ops: _containers.RepeatedScalarFieldContainer[int]
+    span_kinds: _containers.RepeatedScalarFieldContainer[int]
+    span_ns: _containers.RepeatedScalarFieldContainer[int]
+    rounds: _containers.RepeatedCompositeFieldContainer[ProfiledRound]
+    left_out: int
+    def __init__(self, begin: _Optional[int] = ..., ops: _Optional[_Iterable[_Union[ProfiledOp, _Mapping]]] = ..., span_ops: _Optional[_Iterable[int]] = ..., span_kinds: _Optional[_Iterable[int]] = ..., span_ns: _Optional[_Iterable[int]] = ..., rounds: _Optional[_Iterable[_Union[ProfiledRound, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
+
+class ProfiledOp(_message.Message):
+    __slots__ = ("name", "layer")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    layer: str
+    def __init__(self, name: _Optional[str] = ..., layer: _Optional[str] = ...) -> None: ...
+
+class ProfiledRound(_message.Message):
+    __slots__ = ("first", "spans", "ops", "bytes_sent", "depth")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    spans: int
+    ops: _containers.RepeatedScalarFieldContainer[int]
+    bytes_sent: _containers.RepeatedScalarFieldContainer[int]
+    depth: int
+    def __init__(self, first: _Optional[int] = ..., spans: _Optional[int] = ..., ops: _Optional[_Iterable[int]] = ..., bytes_sent: _Optional[_Iterable[int]] = ..., depth: _Optional[int] = ...) -> None: ...
+
 class Report(_message.Message):
-    __slots__ = ("bytes_sent", "messages", "depth", "seconds", "peak_rss", "layers")
+    __slots__ = ("bytes_sent", "messages", "depth", "seconds", "peak_rss", "layers", "profile")
     BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     PEAK_RSS_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
     bytes_sent: int
     messages: int
     depth: int
     seconds: float
     peak_rss: int
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
-    def __init__(self, bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ..., peak_rss: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+    profile: Profile
+    def __init__(self, bytes_sent: _Optional[int] = ..., messages: _Optional[int] = ..., depth: _Optional[int] = ..., seconds: _Optional[float] = ..., peak_rss: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("layer",)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from hush.mpc.errors import UserError
-from hush.parties.cli import console, generating, measure, trace
+from hush.parties.cli import console, generating, measure, profiling
 from hush.parties.cli.console import Stage
 from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Json, Link, Lookup, Net, Seq, Size, Weights
 from hush.parties.cli.sources import Source, resolve
 from hush.protocols.crypten.library import require
 
 Choices = tuple[Link, Net, Weights, Approx, Embedding]
+Done = measure.Measured | generating.Generated
+Ran = tuple[Done, list[profiling.Turn]]
 
 
 class Protocol(StrEnum):
@@ -51,23 +54,29 @@ def command(
     ] = Protocol.replicated,
     device: Annotated[Device, typer.Option(help="Where the parties compute.")] = Device.cpu,
     repeat: Annotated[int, typer.Option(min=1, help="Runs after the warm-up; seconds are their median.")] = 1,
-    profile: Annotated[bool, typer.Option("--profile", help="Write a Chrome trace of each model's run.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="One more run, in which the parties note when they do what.")
+    ] = False,
+    profile_dir: Annotated[
+        Path | None,
+        typer.Option(help="With --profile: where each model's folder goes; default: here.", show_default=False),
+    ] = None,
     checkpoint: Checkpoint = None,
     as_json: Json = False,
 ) -> None:
     """Secure beside plaintext: seconds, bytes, rounds, errors, predictions. Weights are real ones for minilm."""
-    _refuse(protocol, device, link, net)
-    rows = []
-    with console.stages(len(models) * (3 + measure.LOCAL_STAGES)) as stage:
+    profile = profile or profile_dir is not None
+    _refuse(protocol, device, link, net, profile)
+    rows, profiles = [], []
+    with console.stages(len(models) * (3 + measure.LOCAL_STAGES + profile)) as stage:
         for model in models:
             stage(f"{model}: loading")
             source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
             options = (link, net, weights, approx, embedding)
-            done: measure.Measured | generating.Generated
             if new is None:
-                done = _bench(source, options, protocol, repeat, stage)
+                done, turns = _bench(source, options, protocol, repeat, profile, stage)
             else:
-                done = _generate(source, options, protocol, new, repeat, stage)
+                done, turns = _generate(source, options, protocol, new, repeat, profile, stage)
             choices = {
                 "link": "gloo" if protocol is Protocol.crypten else link,
                 "net": net,
@@ -78,16 +87,27 @@ def command(
                 choices["embedding"] = embedding
             rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
             if profile:
-                path = trace.write(source, done if isinstance(done, measure.Measured) else done.prompt)
-                console.err().print(f"{model}: trace written to {path}", soft_wrap=True)
+                profiles += [(turn, _setting(rows[-1])) for turn in turns]
+                _write(source, turns, profile_dir, _setting(rows[-1]))
     if as_json:
         console.emit(rows)
     else:
         console.out().print(_table(rows))
+    for turn, title in profiles:
+        (console.err() if as_json else console.out()).print(profiling.table(turn, title))
 
 
-def _refuse(protocol: Protocol, device: Device, link: Link, net: Net) -> None:
+def _write(source: Source, turns: list[profiling.Turn], within: Path | None, title: str) -> None:
+    for path in profiling.write(turns, profiling.folder(source, within), title):
+        console.err().print(f"{source.name}: {path}", soft_wrap=True)
+    if missing := profiling.left_out(turns):
+        console.complain("warning", f"{source.name}: {missing:,} spans were too many for the profile, and are left out")
+
+
+def _refuse(protocol: Protocol, device: Device, link: Link, net: Net, profile: bool) -> None:
     """Options that there is no answer to: in this version, on this machine, or beside each other."""
+    if protocol is Protocol.crypten and profile:
+        raise UserError("--profile is of our own parties: leave out --protocol crypten")
     if protocol is Protocol.crypten:
         require()
         if link is Link.memory or net is not Net.none:
@@ -96,27 +116,36 @@ def _refuse(protocol: Protocol, device: Device, link: Link, net: Net) -> None:
         raise UserError(f"--device {device} is not available in this version: use cpu")
 
 
-def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, stage: Stage) -> measure.Measured:
+def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, profile: bool, stage: Stage) -> Ran:
     link, net, *modes = choices
     stage(f"{source.name}: compiling")
     program = source.compile(*modes)
-    with measure.local(program, link, net, stage, protocol) as infer:
+    with measure.local(program, link, net, stage, protocol, profile) as infer:
         report = stage(f"{source.name}: running")
-        return measure.measure(source.module, source.call, program, infer, repeat, report, protocol)
+        done = measure.measure(source.module, source.call, program, infer, repeat, report, protocol)
+        if not profile:
+            return done, []
+        stage(f"{source.name}: once more, for the profile")
+        return done, profiling.inference(infer, source.call)
 
 
 def _generate(
-    source: Source, choices: Choices, protocol: Protocol, new: int, repeat: int, stage: Stage
-) -> generating.Generated:
+    source: Source, choices: Choices, protocol: Protocol, new: int, repeat: int, profile: bool, stage: Stage
+) -> Ran:
     """The prompt and `new` tokens; the figures of a row are the prompt's, up to the first token."""
     link, net, *modes = choices
     stage(f"{source.name}: compiling")
     program = source.compile_generator(*modes, reveals="logits")
     generating.check_room(source.name, program, new)
     assert source.generator is not None
-    with measure.local(program, link, net, stage, protocol) as infer:
+    with measure.local(program, link, net, stage, protocol, profile) as infer:
         report = stage(f"{source.name}: running")
-        return generating.measure(source.generator, source.call[:1], program, infer, new, repeat, report, protocol)
+        call = source.call[:1]
+        done = generating.measure(source.generator, call, program, infer, new, repeat, report, protocol)
+        if not profile:
+            return done, []
+        stage(f"{source.name}: once more, for the profile")
+        return done, profiling.generation(infer, call, new)
 
 
 def describe(

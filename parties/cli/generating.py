@@ -191,5 +191,4 @@ def _prompt(program: Program, runs: Sequence[Inference], plain: Plain) -> Measur
         mean_abs_err=mean,
         predicted=predicted(program),
         report=middle.report,
-        marks=[],
     )

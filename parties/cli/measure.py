@@ -55,7 +55,6 @@ class Measured:
     mean_abs_err: float
     predicted: Cost | None
     report: RunReport
-    marks: list[tuple[str, float]]
 
     def figures(self) -> dict[str, Any]:
         """The part of the JSON contract that is measured."""
@@ -93,13 +92,11 @@ def measure(
     plain, plain_s = plaintext(module, call, repeat)
     report("warm-up", 0.0)
     infer(call, None)
-    runs, gaps, marks = list[Inference](), list[tuple[float, float]](), list[list[tuple[str, float]]]()
+    runs, gaps = list[Inference](), list[tuple[float, float]]()
     for index in range(repeat):
-        marked = list[tuple[str, float]]()
         follow = layers(program, lambda what, part, i=index: report(what, (i + part) / repeat))  # type: ignore[misc]
-        runs.append(infer(call, _marking(marked, follow)))
+        runs.append(infer(call, follow))
         gaps.append(errors(plain, runs[-1].output))
-        marks.append(marked)
     order = sorted(range(repeat), key=lambda i: runs[i].report.seconds)
     middle = order[(repeat - 1) // 2]
     return Measured(
@@ -111,18 +108,7 @@ def measure(
         mean_abs_err=max(g[1] for g in gaps),
         predicted=forecast if protocol == "replicated" else None,
         report=runs[middle].report,
-        marks=marks[middle],
     )
-
-
-def _marking(marks: list[tuple[str, float]], follow: Progress) -> Progress:
-    """Note when each layer begins, and tell the progress display."""
-
-    def progress(layer: str) -> None:
-        marks.append((layer, time.perf_counter()))
-        follow(layer)
-
-    return progress
 
 
 def layers(program: Program, report: Report) -> Progress:
@@ -169,8 +155,11 @@ def cores() -> int:
 
 
 @contextmanager
-def local(program: Program, link: str, net: str, stage: Stage, protocol: str = "replicated") -> Iterator[Infer]:
-    """Local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards."""
+def local(
+    program: Program, link: str, net: str, stage: Stage, protocol: str = "replicated", profile: bool = False
+) -> Iterator[Infer]:
+    """Local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards. `profile`:
+    whether they may be asked for profiles."""
     if protocol == "crypten":
         stage("starting CrypTen's two party processes")
         shown: list[Callable[[int, int], None]] = []
@@ -200,7 +189,11 @@ def local(program: Program, link: str, net: str, stage: Stage, protocol: str = "
             yield in_threads
         return
     report = stage("starting three party processes")
-    with LocalTrio(net=str(net), progress=lambda text: report(text.partition(" at ")[0], 0.5)) as trio:
+
+    def started(text: str) -> None:
+        report(text.partition(" at ")[0], 0.5)
+
+    with LocalTrio(net=str(net), profile=profile, progress=started) as trio:
         report = stage("sharing the weights over mutual TLS")
         deploy(program, trio.provider_config, "local", progress=sent_megabytes(program, report))
         with connect(trio.config) as client:

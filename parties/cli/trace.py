@@ -1,46 +1,70 @@
-"""Chrome traces (chrome://tracing, Perfetto) of a run: when party 0 reached each layer, and what the layer cost."""
+"""Chrome traces (chrome://tracing, Perfetto) of profiles: a process a party, a row of its ops and one of its rounds."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hush.parties.cli.measure import Measured
-from hush.parties.cli.sources import Source
+from hush.parties.profile import Exchange, Kind, Profile, Span
+
+OPS, ROUNDS = 1, 2  # the rows
+Event = dict[str, Any]
 
 
-def write(source: Source, done: Measured) -> Path:
-    """Write the trace of a run into the current folder; its path."""
-    parts = (source.name.replace("/", "_").replace(":", "_"), source.size, source.seq)
-    stem = "-".join(str(part) for part in parts if part is not None)
-    path = Path(f"hush-{stem}.trace.json")
-    path.write_text(json.dumps({"traceEvents": events(done), "displayTimeUnit": "ms"}))
-    return path
+def document(turns: Sequence[Sequence[Profile]]) -> dict[str, Any]:
+    """The trace of one or several turns, each the profiles of its parties, in the JSON trace event format.
 
-
-def events(done: Measured) -> list[dict[str, Any]]:
-    """A row of the layers in the order in which they ran, as the client was told, and one of whole layers by seconds.
-
-    A layer is entered more than once where its rounds are shared with another's.
+    A trace begins where its first party does; parties are placed by their own clocks, which are one on one machine.
     """
-    spent = {layer.name: layer for layer in done.report.layers}
-    begin = done.marks[0][1] if done.marks else 0.0
-    end = begin + max(done.report.party_seconds)
-    ends = [at for _, at in done.marks[1:]] + [max(end, done.marks[-1][1]) if done.marks else 0.0]
-    rows = []
-    for (name, at), until in zip(done.marks, ends, strict=True):
-        layer = spent.get(name)
-        cost = {"rounds": layer.rounds, "bytes_sent": list(layer.bytes_sent)} if layer else {}
-        rows.append(_event(name, "layers as reached", at - begin, until - at, cost))
-    at = 0.0
-    for layer in done.report.layers:
-        cost = {"rounds": layer.rounds, "bytes_sent": list(layer.bytes_sent), "messages": list(layer.messages)}
-        rows.append(_event(layer.name, "whole layers", at, layer.seconds, cost))
-        at += layer.seconds
-    return rows
+    begin = min(profile.begin for profiles in turns for profile in profiles)
+    events = [event for party in range(len(turns[0])) for event in _names(party)]
+    for profiles in turns:
+        for party, profile in enumerate(profiles):
+            offset = (profile.begin - begin) * 1000
+            events += _ops(party, profile, offset)
+            events += _rounds(party, profile, offset, len(profiles))
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def _event(name: str, row: str, start: float, seconds: float, args: dict[str, Any]) -> dict[str, Any]:
-    times = {"ts": round(start * 1e6), "dur": max(1, round(seconds * 1e6))}
-    return {"name": name, "ph": "X", "pid": "hush", "tid": row, "args": args} | times
+def _names(party: int) -> Iterator[Event]:
+    yield {"name": "process_name", "ph": "M", "pid": party, "tid": 0, "args": {"name": f"party {party}"}}
+    for row, name in ((OPS, "ops"), (ROUNDS, "rounds, waiting")):
+        yield {"name": "thread_name", "ph": "M", "pid": party, "tid": row, "args": {"name": name}}
+
+
+def _ops(party: int, profile: Profile, offset: int) -> Iterator[Event]:
+    for span in profile.spans:
+        if span.kind is Kind.COMPUTE:
+            times = _times(offset + span.start, span.ns)
+            yield _complete(party, OPS, span.op.name, "compute", times, {"layer": span.op.layer})
+
+
+def _rounds(party: int, profile: Profile, offset: int, parties: int) -> Iterator[Event]:
+    """Each round, and inside it what it consists of."""
+    waits = {Kind.WAIT_NEXT: f"wait for {(party + 1) % parties}", Kind.WAIT_PREV: f"wait for {(party - 1) % parties}"}
+    for number, made in enumerate(profile.rounds):
+        start = made.spans[0].start
+        yield _complete(
+            party, ROUNDS, f"round {number}", "round", _times(offset + start, _length(made.spans)), _shared(made)
+        )
+        for span in made.spans:
+            what = waits.get(span.kind, "send")
+            times = _times(offset + span.start, span.ns)
+            yield _complete(party, ROUNDS, what, "wait" if span.kind in waits else "send", times, {})
+
+
+def _shared(made: Exchange) -> dict[str, Any]:
+    ops = [{"op": op.name, "layer": op.layer, "bytes_sent": n} for op, n in zip(made.ops, made.bytes_sent, strict=True)]
+    return {"ops": ops, "bytes_sent": sum(made.bytes_sent), "depth": made.depth}
+
+
+def _length(spans: Sequence[Span]) -> int:
+    return spans[-1].end - spans[0].start
+
+
+def _times(start: int, ns: int) -> dict[str, float]:
+    return {"ts": start / 1000, "dur": ns / 1000}  # microseconds
+
+
+def _complete(party: int, row: int, name: str, category: str, times: dict[str, float], args: dict[str, Any]) -> Event:
+    return {"name": name, "cat": category, "ph": "X", "pid": party, "tid": row} | times | {"args": args}
