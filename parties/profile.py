@@ -35,6 +35,11 @@ class Op:
     layer: str
 
 
+def short(op: str) -> str:
+    """ "gelu" of "aten.gelu.default", for people."""
+    return op.removeprefix("aten.").removeprefix("hush.").removesuffix(".default")
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """What a party did from `start`, in nanoseconds since the profile's begin."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import escape
 
 from hush.mpc.compiler import group_of
-from hush.parties.profile import Kind, Op, Profile
+from hush.parties.profile import Kind, Op, Profile, short
 
 WIDTH, ROW, MARGIN = 1200.0, 20, 10
 _LETTER = 6.7  # width of a letter, about
@@ -50,12 +50,13 @@ def tree(profiles: Sequence[Profile]) -> Box:
 
 
 def path(op: Op) -> tuple[str, ...]:
-    """("encoder.layer.0", "attention.self", "hush.attend"); what is no op of a layer stands for itself."""
+    """("encoder.layer.0", "attention.self", "attend"); what is no op of a layer stands for itself."""
+    name = short(op.name)
     if not op.layer:
-        return (op.name,) if op.name.startswith("(") else (group_of(""), op.name)
+        return (name,) if name.startswith("(") else (group_of(""), name)
     group = group_of(op.layer)
     inside = op.layer.removeprefix(group).removeprefix(".")
-    return (group, inside, op.name) if inside else (group, op.name)
+    return (group, inside, name) if inside else (group, name)
 
 
 def draw(root: Box, title: str) -> str:

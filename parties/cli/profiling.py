@@ -15,7 +15,7 @@ from hush.parties.cli import flame, trace
 from hush.parties.cli.console import megabytes
 from hush.parties.cli.measure import Infer
 from hush.parties.cli.sources import Source
-from hush.parties.profile import Sums, by_operator
+from hush.parties.profile import Sums, by_operator, short
 from hush.parties.report import RunReport
 from hush.parties.request import Request
 
@@ -79,7 +79,7 @@ def table(turn: Turn, title: str) -> Table:
     for name, sums in found.items():
         whole.add(sums)
         if sums.rounds or any(sums.bytes_sent):
-            rows.add_row(_short(name), *_cells(sums))
+            rows.add_row(short(name), *_cells(sums))
         else:
             local.add(sums)
     rows.add_row("(no messages)", *_cells(local), end_section=True)
@@ -90,7 +90,3 @@ def table(turn: Turn, title: str) -> Table:
 def _cells(sums: Sums) -> tuple[str, ...]:
     times = (f"{value:.3f}" for value in (sums.seconds, sums.compute, sums.send, sums.wait))
     return *times, megabytes(sum(sums.bytes_sent)), f"{sums.rounds:,}"
-
-
-def _short(op: str) -> str:
-    return op.removeprefix("aten.").removeprefix("hush.").removesuffix(".default")

@@ -55,6 +55,8 @@ ERRORS = [
     ("bench minilm --seq 513", "minilm takes 1 to 512 positions, not 513"),
     ("bench minilm --device cuda", "not available in this version"),
     ("bench minilm --new 4", "cannot generate"),
+    ("bench minilm --protocol crypten --profile", "--profile is of our own parties"),
+    ("bench net.py --link memory --profile-dir net.py", "the profile cannot be written to net.py"),
     ("bench minilm --checkpoint ./empty", "has no config.json"),
     (["demo", "--query", " "], "the query is empty"),
     ("demo --checkpoint ./absent --query x", "no such folder"),

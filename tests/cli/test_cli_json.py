@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +43,9 @@ def run(capfd: pytest.CaptureFixture[str], *args: str) -> tuple[str, str]:
     return out, err
 
 
-def test_bench_json_and_trace(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out, err = run(
-        capfd, "bench", "minilm", "--seq", "8", "--link", "memory", "--repeat", "2", "--profile", "--json",
+def test_bench_json(capfd: pytest.CaptureFixture[str]) -> None:
+    out, _ = run(
+        capfd, "bench", "minilm", "--seq", "8", "--link", "memory", "--repeat", "2", "--json",
         "--approx", "puma", "--weights", "public",
     )  # fmt: skip
     (row,) = json.loads(out)
@@ -62,8 +61,6 @@ def test_bench_json_and_trace(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert row["secure_s"] > 0
     assert row["plain_s"] > 0
     assert row["versions"]["torch"] == torch.__version__
-    check_trace(folder / "hush-minilm-paper-8.trace.json", row)
-    assert "hush-minilm-paper-8.trace.json" in err
 
 
 def test_bench_over_grpc_and_a_modelled_network(capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,15 +102,6 @@ def test_ways_to_look_token_ids_up(
     assert row["predicted"] == {key: row[key] for key in ("rounds", "bytes_sent", "messages")}
     assert row["client_bytes"] == client_bytes + 3 * 2 * 5 * 3 * 8  # and the rows, shared, to the client
     assert run(capfd, "compile", "words.py", "--embedding", way)[0].count("input as ") == 1
-
-
-def check_trace(path: Path, row: dict[str, Any]) -> None:
-    events = json.loads(path.read_text())["traceEvents"]
-    assert all({"name", "ph", "ts", "dur", "pid", "tid"} <= set(e) for e in events)
-    whole = [e for e in events if e["tid"] == "whole layers"]
-    assert sum(e["args"]["rounds"] for e in whole) == row["rounds"]
-    assert [sum(e["args"]["bytes_sent"][i] for e in whole) for i in range(3)] == row["bytes_sent"]
-    assert {"embeddings", "encoder.layer.0", "encoder.layer.5"} <= {e["name"] for e in events}
 
 
 def test_run_json_of_a_python_file(capfd: pytest.CaptureFixture[str]) -> None:
