@@ -309,6 +309,16 @@ def page() -> str:
         "parties, what the parties send to each other, frame headers included. How ids travel is `lookup` of "
         "`hush.compile`; seconds are in [results/embedding.md](../benchmarks/results/embedding.md).",
         table(("way", "client KB", "parties MB", "rounds"), token_ids()),
+        "## Costs of a program",
+        "`print(program)` lists bytes and rounds by layer and by operator, `hush inspect PROGRAM --by op` also by "
+        "primitive inside each operator. All add up to the program's "
+        "(`tests/compiler/test_itemise.py`). [profiling.md](profiling.md) says where the time of a run goes.",
+        "## Growth",
+        "`python benchmarks/growth.py` runs an encoder of 2 layers and width 128 at 128 positions, and varies length "
+        "(32 to 1,024), batch (1 to 16), layers (1 to 16) and width (64 to 1,024) one by one: seconds, bytes, rounds "
+        "and memory of each point, their exponents over the upper half of each axis, and a plot. It writes "
+        "`growth.json`, `growth.md` and `growth.png` into `benchmarks/results`. Bytes and rounds are the model's, and "
+        "every run is held to them.",
     ]
     return "\n\n".join(parts) + "\n"
 
