@@ -140,6 +140,12 @@ def test_compile_then_inspect(capfd: pytest.CaptureFixture[str]) -> None:
     out, _ = run(capfd, "inspect", "net.hush", "--ops")
     for part in ("input   input: real [3, 4]", "aten.gelu", "LAN s", "WAN s", "(checks)", "all"):
         assert part in out
+    out, _ = run(capfd, "inspect", "net.hush", "--by", "op")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    ops = {cells[0]: cells for cells in rows if len(cells) == 6 and cells[0]}
+    assert {"hush.affine", "aten.gelu.default", "aten.layer_norm.default", "(checks)", "all"} == set(ops)
+    assert sum(int(cells[4]) for op, cells in ops.items() if op != "all") == int(ops["all"][4])
+    assert {"matmul", "below", "select_sum"} <= {cells[1] for cells in rows if len(cells) == 6}
     out, _ = run(capfd, "inspect", "net.hush", "--net", "wan")
     assert "WAN s" in out
     assert "LAN s" not in out

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from support.decoder import CONTEXT, Decoder, Next, Prefill
 from support.programs import compiled
 from torch import nn
 
+from hush.mpc.compiler import compile_generator, predict
+from hush.mpc.compiler.generate import CHOICE
 from hush.mpc.compiler.itemise import by_operator, itemise
 from hush.mpc.cost import FRAME_HEADER
 from hush.protocols.replicated.cost import ReplicatedCost
@@ -84,3 +87,16 @@ def test_the_page_of_a_program_lists_its_operators() -> None:
     rows = {line.split()[0]: line.split()[1:] for line in str(program).splitlines() if line.startswith("  ")}
     for op, cost in program.op_costs.items():
         assert rows[op][-2:] == [str(cost.rounds), f"{sum(cost.bytes_sent) / 3e6:.3f}"]
+
+
+def test_choosing_a_token_is_an_operator_of_its_own() -> None:
+    torch.manual_seed(0)
+    net = Decoder()
+    program = compile_generator(Prefill(net), Next(net), (torch.tensor([[3, 1, 4, 1]]),), context=CONTEXT)
+    predict(program, ReplicatedCost(program.ring, program.frac))
+    assert program.op_costs[CHOICE] == program.layer_costs[CHOICE]
+    assert program.cost is not None
+    assert sum(c.rounds for c in program.op_costs.values()) == program.cost.rounds
+    sums = [sum(column) for column in zip(*(c.bytes_sent for c in program.op_costs.values()), strict=True)]
+    assert tuple(sums) == program.cost.bytes_sent
+    assert all(min(c.bytes_sent) >= 0 for c in program.op_costs.values())
