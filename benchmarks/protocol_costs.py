@@ -64,7 +64,7 @@ def primitives(ring: Ring) -> list[Case]:
         ("`lookup`, rows of 64, public table", lambda n: p.lookup(places(n // 64), torch.zeros(1000, 64))),
         ("`contribute`", lambda n: p.contribute(lambda: torch.zeros(()), (n,), dealer=0, ring=ring)),
         ("`mul`, `matmul`, `conv`, exact (integers)", lambda n: p.mul(x(n, 0), x(n), frac=f)),
-        (f"`mul`, `matmul`, `conv`, drop {f} bits", lambda n: p.mul(x(n), x(n), frac=f)),
+        (f"`mul`, `matmul`, `matmul_add`, `conv`, drop {f} bits", lambda n: p.mul(x(n), x(n), frac=f)),
         (f"the same into 2^{other.bits}", lambda n: p.mul(x(n), x(n), frac=f, ring=other)),
         (
             "`mul_public`, `matmul_public`, `conv_public`, `combine`, exact",

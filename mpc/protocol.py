@@ -110,6 +110,25 @@ class Protocol(ABC):
     def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
         """x @ y, batched and broadcast as torch.matmul (both at least 2-D), one truncation per output."""
 
+    def matmul_add(
+        self, x: Shared, matrix: Shared | Tensor, y: Shared, factor: Shared | Tensor, *, frac: int | None = None
+    ) -> Step[Shared]:
+        """x @ matrix + y * factor with one truncation to `frac`: matrix and factor both secret, or both public reals
+        (at the protocol's scale). y has the result's shape and x's scale; factor broadcasts, and has matrix's scale."""
+        if isinstance(matrix, Shared) and isinstance(factor, Shared):
+            exact = x.frac + matrix.frac
+            product, scaled = yield from together(
+                self.matmul(x, matrix, frac=exact), self.mul(y, factor, frac=y.frac + factor.frac)
+            )
+        else:
+            assert isinstance(matrix, Tensor)
+            assert isinstance(factor, Tensor)
+            exact = x.frac + self.frac
+            product, scaled = yield from together(
+                self.matmul_public(x, matrix, frac=exact), self.mul_public(y, factor, frac=y.frac + self.frac)
+            )
+        return (yield from self.truncate(self.add(product, scaled), self.frac if frac is None else frac))
+
     @abstractmethod
     def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
         """1-D or 2-D convolution, x [N, C, *space], w [O, C/groups, *kernel], one truncation per output."""

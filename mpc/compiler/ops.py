@@ -21,6 +21,11 @@ def affine(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     return y if b is None else y + b
 
 
+def affine_plus(x: Tensor, w: Tensor, b: Tensor | None, y: Tensor, factor: Tensor) -> Tensor:
+    """x @ w + y * factor + b: a linear layer that a norm's result joins, its own weight not applied yet."""
+    return affine(x, w, b) + y * factor
+
+
 def matmul(x: Tensor, y: Tensor, halvings: int = 0) -> Tensor:
     """(x @ y) * 2^-halvings: the scale costs nothing where the product is truncated anyway."""
     return torch.matmul(x, y) * 2.0**-halvings
@@ -78,6 +83,7 @@ def combine(xs: Sequence[Tensor], factors: Sequence[Tensor | float]) -> Tensor:
 
 COMPOSITE: dict[str, Target] = {
     "hush.affine": affine,
+    "hush.affine_plus": affine_plus,
     "hush.matmul": matmul,
     "hush.softmax": softmax,
     "hush.scores": scores,

@@ -23,9 +23,10 @@ Sliced = TypeVar("Sliced", Shared, Tensor, Shared | Tensor)
 
 
 def in_pieces(
-    function: Callable[[Shared], Step[Shared]], x: Shared, *, whole: int = 0, each: int | None = None
+    function: Callable[..., Step[Shared]], x: Shared, *more: Shared, whole: int = 0, each: int | None = None
 ) -> Step[Shared]:
-    """function(x) for a function of each entry by itself, or of each row over the last `whole` dimensions.
+    """function(x, *more) for a function of each entry by itself, or of each row over the last `whole` dimensions, of
+    which all have as many.
 
     As it is where it works on MOST elements at most, else in equal pieces of no more (but of one row at least), one
     after the other. `each`: the elements that it works on for a row, if not those of the row. Rounds: the function's,
@@ -35,12 +36,13 @@ def in_pieces(
     each = math.prod(x.shape[len(lead) :]) if each is None else each
     count = math.ceil(lead.numel() * each / MOST)
     if count <= 1 or lead.numel() <= 1:
-        return (yield from function(x))
-    rows = x.reshape(-1, *x.shape[len(lead) :])
-    size = math.ceil(rows.shape[0] / count)
+        return (yield from function(x, *more))
+    operands = [v.reshape(-1, *v.shape[v.ndim - whole :]) for v in (x, *more)]
+    height = operands[0].shape[0]
+    size = math.ceil(height / count)
     done = []
-    for start in range(0, rows.shape[0], size):
-        done.append((yield from function(rows[start : start + size])))
+    for start in range(0, height, size):
+        done.append((yield from function(*(rows[start : start + size] for rows in operands))))
     joined = concat(done, 0)
     return joined.reshape(*lead, *joined.shape[1:])
 

@@ -93,6 +93,14 @@ class ReplicatedCost(LocalPrimitives):
         """As `products.matmul`."""
         return self._secret(linear.product_shape(x.shape, y.shape), x, y, frac, ring)
 
+    def matmul_add(
+        self, x: Shared, matrix: Shared | Tensor, y: Shared, factor: Shared | Tensor, *, frac: int | None = None
+    ) -> Step[Shared]:
+        """As `products.matmul_add`: the product alone."""
+        if isinstance(matrix, Shared):
+            return self.matmul(x, matrix, frac=frac)
+        return self.matmul_public(x, matrix, frac=frac)
+
     def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
         """As `products.conv`."""
         return self._secret(conv_shape(x.shape, w.shape, geometry), x, w, frac, None)

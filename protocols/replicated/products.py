@@ -68,15 +68,37 @@ def mul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared
 def matmul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared]:
     """x @ y, batched and broadcast as torch.matmul; messages per output element: `truncate.product`."""
     operands(x, y)
+    return (yield from settle(party, _matrix_product(party, x, y), x.ring, x.frac + y.frac, frac, out))
+
+
+def _matrix_product(party: Party, x: Shared, y: Shared) -> Tensor:
+    """This party's part of x @ y."""
     product_shape(x.shape, y.shape)
     columns = y.shape[-1]
     if columns < _ROTATE_MIN:
-        z = party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
-    else:
-        edges = (0, *(columns * i // 3 // _TILE * _TILE for i in (1, 2)), columns)
-        spans = [(party.role(turn), *span) for turn, span in enumerate(pairwise(edges))]
-        z = party.kernels.role_matmul(_pair(x), _pair(y), spans, x.ring)
-    return (yield from settle(party, z, x.ring, x.frac + y.frac, frac, out))
+        return party.kernels.cross_matmul(_pair(x), _pair(y), x.ring)
+    edges = (0, *(columns * i // 3 // _TILE * _TILE for i in (1, 2)), columns)
+    spans = [(party.role(turn), *span) for turn, span in enumerate(pairwise(edges))]
+    return party.kernels.role_matmul(_pair(x), _pair(y), spans, x.ring)
+
+
+def matmul_add(party: Party, x: Shared, matrix: Shared, y: Shared, factor: Shared, frac: int) -> Step[Shared]:
+    """x @ matrix + y * factor: the local products are added before the one truncation, so the second costs no message.
+
+    Per output element: `truncate.product`.
+    """
+    operands(x, matrix)
+    operands(y, factor)
+    same_terms(x.frac + matrix.frac, y.frac + factor.frac, x.ring == y.ring)
+    z = _matrix_product(party, x, matrix)
+    z = x.ring.settle(z.add_(party.kernels.cross_mul(_pair(y), _pair(factor), y.ring)))
+    return (yield from settle(party, z, x.ring, x.frac + matrix.frac, frac, x.ring))
+
+
+def same_terms(first: int, second: int, alike: bool) -> None:
+    """Refuse products of different scales or rings as terms of one sum."""
+    if first != second or not alike:
+        raise ValueError(f"a sum of products with {first} and {second} fraction bits: they take one ring and one scale")
 
 
 def convolve(kernels: Kernels, x: Tensor, w: Tensor, geometry: ConvShape, ring: Ring) -> Tensor:

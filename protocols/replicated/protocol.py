@@ -58,6 +58,17 @@ class Replicated(LocalPrimitives):
         """`products.matmul`."""
         return products.matmul(self.party, x, y, self._frac(frac), ring or x.ring)
 
+    def matmul_add(
+        self, x: Shared, matrix: Shared | Tensor, y: Shared, factor: Shared | Tensor, *, frac: int | None = None
+    ) -> Step[Shared]:
+        """`products.matmul_add`, or `public.matmul_public` of two terms."""
+        if isinstance(matrix, Shared) and isinstance(factor, Shared):
+            return products.matmul_add(self.party, x, matrix, y, factor, self._frac(frac))
+        assert isinstance(matrix, Tensor)
+        assert isinstance(factor, Tensor)
+        left, right = (self._weight(w, x, self.frac) for w in (matrix, factor))
+        return public.matmul_public(self.party, x, left, self._frac(frac), self.frac, (y, right))
+
     def conv(self, x: Shared, w: Shared, geometry: ConvShape, *, frac: int | None = None) -> Step[Shared]:
         """`products.conv`."""
         return products.conv(self.party, x, w, geometry, self._frac(frac))

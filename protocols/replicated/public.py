@@ -67,15 +67,23 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
-def matmul_public(party: Party, x: Shared, weight: Tensor, frac: int, scale: int) -> Step[Shared]:
+def matmul_public(
+    party: Party, x: Shared, weight: Tensor, frac: int, scale: int, plus: tuple[Shared, Tensor] | None = None
+) -> Step[Shared]:
     """x @ a public matrix, encoded with `scale` bits; messages per output element: `fused.truncate_shared`.
 
     With one matrix for all rows a party multiplies the rows of its slices only: two thirds of one product in all.
+    `plus`: a secret of the result's shape and x's scale, and public factors of it, encoded likewise: their product is
+    added before the truncation.
     """
     kernels, ring = party.kernels, x.ring
     cut, shape = widths(ring, x.frac + scale, frac, ring), product_shape(x.shape, weight.shape)
+    more = None if plus is None else _terms(x, shape, *plus)
     if cut.local:
-        return rescale(x.local(lambda t: kernels.matmul(t, weight, ring)).with_frac(x.frac + scale), frac)
+        parts = [kernels.matmul(part, weight, ring) for part in x.parts]
+        if more is not None:
+            parts = [ring.reduce(p + (own * more[1]).reshape(shape)) for p, own in zip(parts, more[0], strict=True)]
+        return rescale(Shared(tuple(parts), x.frac + scale, ring), frac)
     shared_rows = weight.ndim == 2 and shape.numel() > 0
     columns = shape[-1] if shared_rows else shape.numel()
 
@@ -85,9 +93,22 @@ def matmul_public(party: Party, x: Shared, weight: Tensor, frac: int, scale: int
         if shared_rows:
             parts = [p.reshape(shape.numel() // columns, p.shape[-1])[first : -(-stop // columns)] for p in parts]
         product = kernels.matmul(ring.reduce(_total(parts)), weight, ring).reshape(-1)
-        return product[start - first * columns : stop - first * columns]
+        product = product[start - first * columns : stop - first * columns]
+        if more is None:
+            return product
+        own = _total([more[0][i][start:stop] for i in which]) * more[1][start:stop]
+        return ring.settle(product.add(own))
 
     return (yield from truncate.linear(party, piece, shape, x.parts[0].device, cut, frac))
+
+
+def _terms(x: Shared, shape: torch.Size, y: Shared, factor: Tensor) -> tuple[list[Tensor], Tensor]:
+    """(parts of y, factors), flat, of what joins a product of x of a shape."""
+    if y.shape != shape or y.ring != x.ring or y.frac != x.frac:
+        raise ValueError(
+            f"{tuple(y.shape)} at {y.frac} fraction bits does not join a product {tuple(shape)} of {x.frac}"
+        )
+    return [part.reshape(-1) for part in y.parts], _spread(factor, shape)
 
 
 def conv_public(party: Party, x: Shared, kernel: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:

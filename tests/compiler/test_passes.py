@@ -50,13 +50,44 @@ def test_attention_scale_and_norm_weights_move_into_the_linear_layers() -> None:
 
 
 def test_norm_weights_stay_where_something_else_reads_the_norm() -> None:
-    class Residual(Attention):
+    class Product(Attention):
         def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
             y = self.norm(x)
-            return y + self.q(y)
+            return y * self.q(y)
 
-    program = check(Residual(), (_randn(1, 5, 12),), bound=2e-3)
+    program = check(Product(), (_randn(1, 5, 12),), bound=2e-3)
     assert {"norm.weight", "norm.bias", "q.weight.T"} <= {w.name for w in program.weight_specs}
+
+
+class Residual(Attention):
+    """A norm read by a layer and by two sums, of a layer that reads the norm too and of one that does not."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = self.norm(x)
+        return self.k(torch.tanh(y + self.q(y))) + y
+
+
+@pytest.mark.parametrize("weights", ["secret", "public"])
+@pytest.mark.parametrize("kind", [nn.LayerNorm, nn.RMSNorm])
+def test_residuals_join_the_truncation_of_the_layer_they_are_added_to(weights: str, kind: type[nn.Module]) -> None:
+    module, x = Residual(), _randn(1, 5, 12)
+    module.norm = kind(12)
+    nn.init.normal_(module.norm.weight, 1.0, 0.3)
+    program = check(module, (x,), bound=2e-3, weights=weights)
+    assert _ops(program).count("hush.affine_plus") == 2
+    assert "hush.affine" not in _ops(program)
+    layers = compiled(nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 12)), (x,), weights=weights)
+    assert program.op_costs["hush.affine_plus"] == layers.op_costs["hush.affine"]  # the norm's weight sends nothing
+
+
+def test_a_norm_that_a_layer_of_another_shape_is_added_to_keeps_its_weight() -> None:
+    class Broadcast(Attention):
+        def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+            return self.norm(x) + self.q(x[:, :1])
+
+    program = check(Broadcast(), (_randn(1, 5, 12),), bound=2e-3)
+    assert "norm.weight" in {w.name for w in program.weight_specs}
+    assert "hush.affine_plus" not in _ops(program)
 
 
 def test_two_linear_layers_scales_and_batch_norm_become_one_layer() -> None:

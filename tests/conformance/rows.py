@@ -156,6 +156,26 @@ def _(s: Setting) -> Case:
     return Case(lambda p, x, y: p.matmul(x, y, frac=9, ring=RING32), arguments, NARROW)
 
 
+@row("matmul", "with a product beside it")
+def _(s: Setting) -> Case:
+    rows = _rows_of(s.shape)
+    arguments = [s.real(rows), s.real((3, 4)), s.real((*rows[:-1], 4)), s.real((4,))]
+    return Case(lambda p, x, w, y, f: p.matmul_add(x, w, y, f), arguments, ONE_ULP)
+
+
+@row("matmul_public", "with a product beside it")
+def _(s: Setting) -> Case:
+    rows, matrix, factor = _rows_of(s.shape), s.public((3, 4)), s.public((4,))
+    return Case(lambda p, x, y: p.matmul_add(x, matrix, y, factor), [s.real(rows), s.real((*rows[:-1], 4))], ONE_ULP)
+
+
+@row("matmul_public", "with a product beside it, exact")
+def _(s: Setting) -> Case:
+    rows, matrix, factor = _rows_of(s.shape), s.public((3, 4)), s.public((4,))
+    arguments = [s.real(rows), s.real((*rows[:-1], 4))]
+    return Case(lambda p, x, y: p.matmul_add(x, matrix, y, factor, frac=2 * s.frac), arguments)
+
+
 @row("conv")
 def _(s: Setting) -> Case:
     geometry = ConvShape((2, 1), (1, 0), (1, 2), groups=2)

@@ -98,22 +98,54 @@ def _times(draft: Draft, weight: Any, factor: Any, like: fx.Node) -> fx.Node:
 
 
 def fold_norms(draft: Draft) -> str:
-    """norm(x) * gamma + beta, read by linear layers only: gamma and beta go into their weights."""
-    count = 0
+    """norm(x) * gamma + beta, read by linear layers only, or added to what a linear layer gives (a residual): gamma and
+    beta go into the layers' weights, and norm(x) * gamma into the truncation of what it is added to."""
+    count = joined = 0
     seen = visibilities(draft)
     for node in list(draft.graph.nodes):
         gamma, beta = _norm_weights(node)
         if gamma is None or seen[node] is not Visibility.SECRET:
             continue
         readers = _readers(node)
-        if not readers or not all(_reads(seen, u, n) and not _tied(draft, args_of(u)[1]) for n, u in readers):
+        layers = [_layer_added(seen, u, n) for n, u in readers]
+        reads = [pair for pair, layer in zip(readers, layers, strict=True) if layer is None]
+        joins = [(n, u, layer) for (n, u), layer in zip(readers, layers, strict=True) if layer is not None]
+        if not readers or not all(_reads(seen, u, n) and not _tied(draft, args_of(u)[1]) for n, u in reads):
             continue
-        for _, user in readers:
+        for _, user in reads:  # first: the layer that a residual is added to may be one of them
             _absorb(draft, user, gamma, beta)
+        for operand, user, layer in joins:
+            _join_residual(draft, user, layer, operand, (gamma, beta))
         _drop_norm_weights(node)
-        count += 1
+        count, joined = count + 1, joined + len(joins)
+        seen = visibilities(draft) if joins else seen
     drop_dead(draft)
-    return f"norms: the weights of {count} moved into the linear layers behind them"
+    residuals = f", {joined} residuals into truncations" if joined else ""
+    return f"norms: the weights of {count} moved into the linear layers behind them{residuals}"
+
+
+def _layer_added(seen: dict[fx.Node, Visibility], user: fx.Node, operand: fx.Node) -> fx.Node | None:
+    """The linear layer, read by nothing else, to whose result `user` adds an operand of the same shape."""
+    if not is_op(user, _ADD) or user.kwargs or len(args_of(user)) != 2:
+        return None
+    for layer, other in (args_of(user), reversed(args_of(user))):
+        if other is not operand or not is_op(layer, "hush.affine") or layer is operand or len(layer.users) != 1:
+            continue
+        plain = operand.meta.get("dtype", torch.float32) == layer.meta.get("dtype", torch.float32)
+        alike = layer.meta.get("shape") is not None and layer.meta["shape"] == operand.meta.get("shape")
+        if alike and plain and seen.get(args_of(layer)[1], Visibility.SECRET) is not Visibility.SECRET:
+            return layer  # type: ignore[no-any-return]
+    return None
+
+
+def _join_residual(draft: Draft, node: fx.Node, layer: fx.Node, operand: fx.Node, norm: tuple[Any, Any]) -> None:
+    """layer(x) + operand, the operand a norm's result, as one op that applies gamma."""
+    gamma, beta = norm
+    x, w, b = args_of(layer) if len(args_of(layer)) == 3 else (*args_of(layer), None)
+    with draft.graph.inserting_before(node):
+        if beta is not None:
+            b = beta if b is None else call(draft, _ADD, b, beta, like=node)
+        replace(draft, node, call(draft, "hush.affine_plus", x, w, b, operand, gamma, like=node))
 
 
 def _norm_weights(node: fx.Node) -> tuple[Any, Any]:

@@ -48,6 +48,7 @@ _LEAST = 2.0**-6
 
 _CALIBRATED_RESULTS = (
     "hush.affine",
+    "hush.affine_plus",
     "hush.matmul",
     "hush.rms_norm",
     *(

@@ -9,7 +9,7 @@ from hush.mpc.compiler.rules.elementwise import times, total
 from hush.mpc.compiler.rules.table import Site, Value, rule
 from hush.mpc.functions.chunks import in_pieces
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step
+from hush.mpc.step import Step, together
 
 _LIGHT = 2  # an output of a product takes less than half of the memory of what chunks are made for
 
@@ -19,6 +19,27 @@ def _affine(site: Site, x: Value, w: Shared | Tensor, bias: Value = None) -> Ste
     """x @ w + b; the bias joins after the truncation, at its scale, and costs nothing."""
     y = yield from product(site, x, w)
     return y if bias is None else total(site, y, bias)
+
+
+@rule("hush.affine_plus", exact=True)
+def _affine_plus(
+    site: Site, x: Shared, w: Shared | Tensor, bias: Value, y: Shared, factor: Shared | Tensor
+) -> Step[Shared]:
+    """x @ w + y * factor + b with one truncation, where the products have one scale."""
+    p, columns = site.p, w.shape[-1]
+    alike = x.frac == y.frac == p.frac and isinstance(w, Shared) == isinstance(factor, Shared) and w.ndim == 2
+
+    def joined(rows: Shared, more: Shared) -> Step[Shared]:
+        return p.matmul_add(rows, w, more, factor, frac=p.frac)
+
+    if alike:
+        left, right = x.reshape(-1, x.shape[-1]), y.reshape(-1, columns)
+        z = yield from in_pieces(joined, left, right, whole=1, each=columns // _LIGHT)
+        z = z.reshape(*y.shape)
+    else:
+        product_, scaled = yield from together(product(site, x, w), times(site, y, factor))
+        z = p.add(product_, scaled)
+    return z if bias is None else total(site, z, bias)
 
 
 @rule("hush.matmul", "aten.mv.default", "aten.dot.default", exact=True)
