@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hush.mpc.points import Points
 from hush.mpc.ring import Ring
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, together
 
@@ -36,11 +37,13 @@ class ConvShape:
 
 
 class Protocol(ABC):
-    """A protocol as seen by one party. `frac` and `ring` are the defaults of results."""
+    """A protocol as seen by one party. `frac` and `ring` are the defaults of results; by `schedule` steps trade rounds
+    for bits."""
 
     name: str
     ring: Ring
     frac: int
+    schedule: Schedule = LAN
 
     def unchecked(self) -> Self:
         """This protocol for a branch that a selection discards wherever its values leave their range: a protocol that

@@ -17,7 +17,7 @@ _CHECKS = Cost(2, (_SENT, _SENT, _SENT), (4, 4, 4))
 def predicted(program: Program) -> Cost:
     """Rounds, bytes and messages of one inference; a run measures exactly these. Kept in `program.cost`."""
     if CHECKS not in program.layer_costs:
-        predict(program, ReplicatedCost(program.ring, program.frac))
+        predict(program, ReplicatedCost(program.ring, program.frac, program.schedule))
         assert program.cost is not None
         program.cost = _checked(program.cost)
         program.layer_costs[CHECKS] = program.op_costs[CHECKS] = _CHECKS
@@ -27,7 +27,7 @@ def predicted(program: Program) -> Cost:
 
 def predicted_turn(program: Program, *, held: int | None = None, choice: Choice = GREEDY, first: int = 0) -> Cost:
     """Cost of a turn of a program that generates: a first one, or the one that goes on with `held` positions."""
-    model = ReplicatedCost(program.ring, program.frac)
+    model = ReplicatedCost(program.ring, program.frac, program.schedule)
     return _checked(foresee(program, model, held=held, choice=choice, first=first).cost)
 
 

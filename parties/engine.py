@@ -54,7 +54,7 @@ class Engine:
     ) -> None:
         self._index, self._program, self._transport = index, program, transport
         self._party = Party(index, with_next, with_prev, backends.get(backend))
-        self._protocol = Replicated(self._party, program.ring, program.frac)
+        self._protocol = Replicated(self._party, program.ring, program.frac, program.schedule)
         self._ledger = Ledger()
         self._state: dict[str, Shared] | None = None
 

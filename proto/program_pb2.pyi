@@ -168,7 +168,7 @@ class Generation(_message.Message):
     def __init__(self, then: _Optional[_Union[Program, _Mapping]] = ..., context: _Optional[int] = ..., reveals: _Optional[str] = ..., longer: _Optional[_Iterable[_Union[Program, _Mapping]]] = ...) -> None: ...
 
 class Program(_message.Message):
-    __slots__ = ("version", "weights", "approx", "frac", "ring", "graph", "recipe", "inputs", "outputs", "weight_specs", "structure", "parameters", "generation")
+    __slots__ = ("version", "weights", "approx", "frac", "ring", "graph", "recipe", "inputs", "outputs", "weight_specs", "structure", "parameters", "generation", "schedule")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     APPROX_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,7 @@ class Program(_message.Message):
     STRUCTURE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     version: int
     weights: str
     approx: str
@@ -195,4 +196,5 @@ class Program(_message.Message):
     structure: str
     parameters: _containers.RepeatedScalarFieldContainer[str]
     generation: Generation
-    def __init__(self, version: _Optional[int] = ..., weights: _Optional[str] = ..., approx: _Optional[str] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., recipe: _Optional[_Union[Graph, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., weight_specs: _Optional[_Iterable[_Union[Weight, _Mapping]]] = ..., structure: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    schedule: str
+    def __init__(self, version: _Optional[int] = ..., weights: _Optional[str] = ..., approx: _Optional[str] = ..., frac: _Optional[int] = ..., ring: _Optional[int] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., recipe: _Optional[_Union[Graph, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., weight_specs: _Optional[_Iterable[_Union[Weight, _Mapping]]] = ..., structure: _Optional[str] = ..., parameters: _Optional[_Iterable[str]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ..., schedule: _Optional[str] = ...) -> None: ...

@@ -7,6 +7,7 @@ from hush.mpc.compiler.generator import compile_generator
 from hush.mpc.compiler.predict import Forecast, foresee, predict
 from hush.mpc.compiler.probe import Probe
 from hush.mpc.compiler.program import Generation, Program, Recipe
+from hush.mpc.compiler.scheduling import scheduled
 from hush.mpc.compiler.serialise import load, parse
 from hush.mpc.compiler.show import leakage, listing
 from hush.mpc.compiler.spec import InputSpec, OutputSpec, WeightSpec
@@ -36,5 +37,6 @@ __all__ = [
     "load",
     "parse",
     "predict",
+    "scheduled",
     "turn",
 ]

@@ -18,6 +18,7 @@ from hush.mpc.compiler.types import Kind
 from hush.mpc.cost import Cost
 from hush.mpc.errors import ConfigError, ProgramError
 from hush.mpc.ring import Ring
+from hush.mpc.schedule import LAN, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Program:
     frac: int
     ring: Ring
     generation: Generation | None = None
+    schedule: Schedule = LAN
     data: bytes = b""
     weights: Mapping[str, Tensor] | None = None
     cost: Cost | None = None

@@ -23,6 +23,7 @@ from hush.mpc.compiler.spec import InputSpec, OutputSpec, WeightSpec
 from hush.mpc.compiler.types import LAYER, META, Kind, Type, Visibility, dtype_name, dtype_named
 from hush.mpc.errors import ProgramError
 from hush.mpc.ring import Ring
+from hush.mpc.schedule import SCHEDULES
 from hush.proto import program_pb2 as pb
 
 VERSION = 1
@@ -42,6 +43,7 @@ def _message(program: Program) -> pb.Program:
         version=VERSION,
         weights=program.weights_mode,
         approx=program.approx,
+        schedule=program.schedule.name,
         frac=program.frac,
         ring=program.ring.bits,
         graph=_graph(program.graph, program.constants),
@@ -118,6 +120,7 @@ def _program(message: pb.Program, data: bytes) -> Program:
         parameters=tuple(message.parameters),
         weights_mode=message.weights,
         approx=message.approx,
+        schedule=SCHEDULES[message.schedule],
         frac=message.frac,
         ring=Ring(message.ring),
         generation=_read_generation(message) if message.HasField("generation") else None,
@@ -140,7 +143,7 @@ def _read_generation(message: pb.Program) -> Generation:
         raise ValueError("a turn takes what nobody gives")
     weights = {(w.name, tuple(w.shape), w.frac) for w in message.weight_specs}
     for other, part in zip(others, (then, *longer), strict=True):
-        same = (other.weights, other.frac, other.ring) == (message.weights, message.frac, message.ring)
+        same = all(getattr(other, name) == getattr(message, name) for name in ("weights", "frac", "ring", "schedule"))
         if not same or not {(w.name, w.shape, w.frac) for w in part.weight_specs} <= weights:
             raise ValueError("one of its turns has other weights")
     return Generation(then, found.context, found.reveals, tuple(longer))

@@ -18,7 +18,7 @@ def show(program: Program) -> str:
     """Head, inputs, weights, layers, operators and passes."""
     lines = [
         f"program {program.digest[:16]}  ring 2^{program.ring.bits}  {program.frac} fraction bits  "
-        f"{program.weights_mode} weights  approximations: {program.approx}"
+        f"{program.weights_mode} weights  approximations: {program.approx}  schedule: {program.schedule.name}"
     ]
     for spec in program.inputs:
         lines.append(f"  input   {spec.name}: {spec.kind} {list(spec.shape)} {_limit(spec.kind, spec.bound)}")

@@ -10,20 +10,22 @@ from torch import Tensor
 
 from hush.mpc.functions.order import larger
 from hush.mpc.protocol import Protocol
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits, concat, join_planes, stack
 from hush.mpc.step import Step
 
 _WORD = 64  # elements to a word of a bit plane
 
 
-def group_size(longest: int, drop: int) -> int:
+def group_size(longest: int, drop: int, schedule: Schedule = LAN) -> int:
     """How many entries meet at once while the longest row has so many left: pairs if `drop` bits are ignored.
 
     A group of k costs k(k-1)/2 comparisons for k-1 entries less, in the rounds of one comparison, 1 + log2(k) ANDs and
     a selection. Late groups are nearly free: a row of 128 meets as 2, 2, 4 and 8, with a third more comparisons than a
-    tournament of pairs and 10 rounds less.
+    tournament of pairs and 10 rounds less. How long rows still meet in pairs, where fours would take a comparison more
+    for each entry and three rounds less, is the schedule's.
     """
-    if drop or longest > 32:
+    if drop or longest > schedule.longest_fours:
         return 2
     return longest if longest <= 8 else 4
 
@@ -31,7 +33,7 @@ def group_size(longest: int, drop: int) -> int:
 def largest(p: Protocol, x: Shared, *, bound: float, drop: int) -> Step[Shared]:
     """[..., 1]: the largest of the last dimension, |x| <= bound; entries left over wait for the next level."""
     while (count := x.shape[-1]) > 1:
-        size = group_size(count, drop)
+        size = group_size(count, drop, p.schedule)
         groups = count // size
         members = [x[..., i * groups : (i + 1) * groups] for i in range(size)]
         won = yield from champion(p, members, bound=bound, drop=drop)
@@ -42,7 +44,7 @@ def largest(p: Protocol, x: Shared, *, bound: float, drop: int) -> Step[Shared]:
 def largest_of_rows(p: Protocol, x: Shared, lengths: Tensor, *, bound: float, drop: int) -> Step[Shared]:
     """[L, R]: the largest of each of R rows of these lengths that lie one after the other in x, [L, K]."""
     while (longest := int(lengths.max())) > 1:
-        size = group_size(longest, drop)
+        size = group_size(longest, drop, p.schedule)
         leader, meeting, members = _groups(lengths, size)
         won = yield from champion(p, [x[:, places] for places in members], bound=bound, drop=drop)
         x = _place(x[:, leader], won, meeting)

@@ -19,8 +19,6 @@ from hush.mpc.step import Step
 
 WORKING_FRAC = 26
 """Fraction bits of mantissas and polynomials: products of two values below 8 stay below 2^58 units."""
-FEW = 1 << 14
-"""Elements up to which rounds count for more than bits."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -53,13 +51,13 @@ def normalise(p: Protocol, x: Shared, *, bound: float, floor: float, signed: boo
     Domain: floor <= x <= bound, or |x| if `signed` (then floor is at least 2 units of x), bound < 2^(62-x.frac).
     Below the floor mantissa and every table are 0, above the bound the result is undefined.
     Per element, with N = log2(bound * 2^x.frac) planes and D = log2(bound/floor): one to_bits of N planes, log2(D)
-    rounds of `both` on at most D planes, from_bits of D planes, one product with truncation. Up to `FEW` elements of a
-    positive x are compared with all D powers of two instead: twice the bits, 8 rounds less.
+    rounds of `both` on at most D planes, from_bits of D planes, one product with truncation. Few elements of a
+    positive x (`Schedule.few`) are compared with all D powers of two instead: twice the bits, 8 rounds less.
     """
     if x.ring.bits < 64:
         raise ValueError(f"normalise works in Z_2^64, not in Z_2^{x.ring.bits}: widen x by truncate(..., ring=RING64)")
     planes, lowest = plane_range(x.frac, bound, floor, signed=signed)
-    if not signed and x.numel <= FEW:
+    if not signed and x.numel <= p.schedule.few:
         leading = yield from leading_power(p, x, lowest, planes)
         return (yield from _scaled(p, x, Normalised(x, leading, None, planes - x.frac, planes - lowest - 1), planes))
     bits = yield from p.to_bits(x, planes=planes + signed)

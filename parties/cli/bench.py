@@ -13,11 +13,24 @@ from rich.table import Table
 from hush.mpc.errors import UserError
 from hush.parties.cli import console, generating, measure, profiling
 from hush.parties.cli.console import Stage
-from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Json, Link, Lookup, Net, Seq, Size, Weights
+from hush.parties.cli.options import (
+    Approx,
+    Batch,
+    Checkpoint,
+    Embedding,
+    Json,
+    Link,
+    Lookup,
+    Net,
+    ScheduleFor,
+    Seq,
+    Size,
+    Weights,
+)
 from hush.parties.cli.sources import Source, resolve
 from hush.protocols.crypten.library import require
 
-Choices = tuple[Link, Net, Weights, Approx, Embedding]
+Choices = tuple[Link, Net, Weights, Approx, Embedding, str]
 Done = measure.Measured | generating.Generated
 Ran = tuple[Done, list[profiling.Turn]]
 
@@ -49,6 +62,7 @@ def command(
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
+    schedule: ScheduleFor = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Ours, or CrypTen's primitives, as a baseline.")
     ] = Protocol.replicated,
@@ -72,7 +86,7 @@ def command(
         for model in models:
             stage(f"{model}: loading")
             source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
-            options = (link, net, weights, approx, embedding)
+            options = (link, net, weights, approx, embedding, net.schedule(schedule))
             if new is None:
                 done, turns = _bench(source, options, protocol, repeat, profile, stage)
             else:
@@ -85,6 +99,8 @@ def command(
             }
             if embedding is not Embedding.auto:
                 choices["embedding"] = embedding
+            if options[-1] != "lan":
+                choices["schedule"] = options[-1]
             rows.append(describe(source, done, choices | {"device": device, "protocol": protocol}))
             if profile:
                 profiles += [(turn, _setting(rows[-1])) for turn in turns]
@@ -190,6 +206,7 @@ def _setting(row: dict[str, Any]) -> str:
     """What was run: the model, and whatever is not the default."""
     shape = None if row["seq"] is None else f"{row['batch']}x{row['seq']}"
     usual = {"link": "grpc", "net": "none", "weights": "secret", "approx": "default", "embedding": "auto"}
+    usual["schedule"] = "lan"
     if row.get("protocol") == Protocol.crypten:
         usual = usual | {"link": "gloo", "protocol": "replicated"}
     choices = [f"{name} {row[name]}" for name, default in usual.items() if row.get(name, default) != default]

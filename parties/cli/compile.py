@@ -9,7 +9,7 @@ import typer
 
 from hush.parties.cli import console
 from hush.parties.cli.deploy import compiled
-from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Lookup, Seq, Size, Weights
+from hush.parties.cli.options import Approx, Batch, Checkpoint, Embedding, Lookup, Net, ScheduleFor, Seq, Size, Weights
 from hush.parties.cli.sources import resolve
 
 
@@ -24,6 +24,7 @@ def command(
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
+    schedule: ScheduleFor = None,
     checkpoint: Checkpoint = None,
     generate: Annotated[
         bool, typer.Option("--generate", help="Token after token, for prompts of up to --seq tokens.")
@@ -38,7 +39,7 @@ def command(
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
         stage("compiling it")
-        program = compiled(source, weights, approx, embedding, generate=generate)
+        program = compiled(source, weights, approx, embedding, Net.none.schedule(schedule), generate=generate)
     path = output or Path(f"{source.short}.hush")
     program.save(path)
     out = console.out()

@@ -15,7 +15,7 @@ from hush.mpc.compiler import Program
 from hush.mpc.errors import PartyError, UserError
 from hush.parties import client
 from hush.parties.cli import console, measure
-from hush.parties.cli.options import Approx, Checkpoint, Embedding, Lookup, Seq, Size, Weights
+from hush.parties.cli.options import Approx, Checkpoint, Embedding, Lookup, Net, ScheduleFor, Seq, Size, Weights
 from hush.parties.cli.sources import Source, resolve
 
 
@@ -30,6 +30,7 @@ def command(
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
+    schedule: ScheduleFor = None,
     checkpoint: Checkpoint = None,
     forward: Annotated[
         bool, typer.Option("--forward", help="Of a model that generates, the plain network: no tokens.")
@@ -50,9 +51,8 @@ def command(
             source = resolve(model, size=size, seq=seq, checkpoint=checkpoint, masked=True)
             called = source.short
             stage("compiling it")
-            program = compiled(
-                source, weights, approx, embedding, generate=source.generator is not None and not forward
-            )
+            wanted, generate = Net.none.schedule(schedule), source.generator is not None and not forward
+            program = compiled(source, weights, approx, embedding, wanted, generate=generate)
         report = stage("sharing the weights")
         called = name or called
         ticket = ticket_path(config, called)
@@ -66,11 +66,13 @@ def command(
     console.out().print(f"{called} is deployed: program {digest}", soft_wrap=True)
 
 
-def compiled(source: Source, weights: str, approx: str, lookup: str, *, generate: bool) -> Program:
+def compiled(
+    source: Source, weights: str, approx: str, lookup: str, schedule: str = "lan", *, generate: bool
+) -> Program:
     """The program of a source: one that generates, for prompts of its length and shorter, or of the plain network."""
     if generate:
-        return source.compile_generator(weights, approx, lookup, padded=True)
-    return source.compile(weights, approx, lookup)
+        return source.compile_generator(weights, approx, lookup, schedule, padded=True)
+    return source.compile(weights, approx, lookup, schedule)
 
 
 def is_program(model: str) -> bool:

@@ -33,7 +33,10 @@ def operator_table(program: Program) -> Table:
     A round that several operators share counts to the earliest of them, with the headers of its messages. Of primitives
     the MB are payload alone, and `exchanges` are rounds of each by itself.
     """
-    cost, items = predicted(program), by_operator(itemise(program, ReplicatedCost(program.ring, program.frac)))
+    cost, items = (
+        predicted(program),
+        by_operator(itemise(program, ReplicatedCost(program.ring, program.frac, program.schedule))),
+    )
     whole = sum(cost.bytes_sent) or 1
     table = Table(title="where the bytes go, three parties together")
     for name in ("operator", "primitive", "MB", "%", "rounds", "exchanges"):

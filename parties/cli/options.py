@@ -23,6 +23,10 @@ class Net(StrEnum):
     lan = "lan"
     wan = "wan"
 
+    def schedule(self, chosen: ScheduleName | None) -> str:
+        """The schedule that was chosen, or the one that suits the network."""
+        return str(chosen or ("wan" if self is Net.wan else "lan"))
+
 
 class Weights(StrEnum):
     """Whether the parties may see the weights."""
@@ -47,6 +51,13 @@ class Embedding(StrEnum):
     equality = "equality"  # shared ids, compared with the whole vocabulary (PUMA)
 
 
+class ScheduleName(StrEnum):
+    """What a round is worth: `schedule` of `hush.compile`."""
+
+    lan = "lan"
+    wan = "wan"
+
+
 class SizeName(StrEnum):
     """A configuration of a network."""
 
@@ -62,6 +73,10 @@ Checkpoint = Annotated[
     str | None, typer.Option(help="Weights from elsewhere: a folder, or a hub id.", show_default=False)
 ]
 Lookup = Annotated[Embedding, typer.Option("--embedding", help="How secret token ids are looked up.")]
+ScheduleFor = Annotated[
+    ScheduleName | None,
+    typer.Option("--schedule", help="wan: fewer rounds, more bytes; default: as --net, else lan.", show_default=False),
+]
 Text = Annotated[str | None, typer.Option(help="A text, tokenised here.", show_default=False)]
 Input = Annotated[
     Path | None,

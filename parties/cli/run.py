@@ -19,6 +19,7 @@ from hush.parties.cli.options import (
     Link,
     Lookup,
     Net,
+    ScheduleFor,
     Seq,
     Size,
     Text,
@@ -42,6 +43,7 @@ def command(
     weights: Annotated[Weights, typer.Option(help="Whether the parties may see the weights.")] = Weights.secret,
     approx: Annotated[Approx, typer.Option(help="The approximation set.")] = Approx.default,
     embedding: Lookup = Embedding.auto,
+    schedule: ScheduleFor = None,
     checkpoint: Checkpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -51,9 +53,9 @@ def command(
         source = resolve(model, size=size, seq=seq, text=text, file=file, checkpoint=checkpoint)
         stage("compiling it")
         if new is not None:
-            made = _generate(source, (link, net, weights, approx, embedding), new, stage)
+            made = _generate(source, (link, net, weights, approx, embedding, net.schedule(schedule)), new, stage)
         else:
-            program = source.compile(weights, approx, embedding)
+            program = source.compile(weights, approx, embedding, net.schedule(schedule))
             with measure.local(program, link, net, stage) as infer:
                 report = stage("running it")
                 done = measure.measure(source.module, source.call, program, infer, 1, report)
@@ -66,7 +68,7 @@ def command(
 
 
 def _generate(
-    source: Source, choices: tuple[Link, Net, Weights, Approx, Embedding], new: int, stage: console.Stage
+    source: Source, choices: tuple[Link, Net, Weights, Approx, Embedding, str], new: int, stage: console.Stage
 ) -> generating.Generated:
     link, net, *modes = choices
     program = source.compile_generator(*modes, reveals="logits")

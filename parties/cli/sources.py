@@ -44,7 +44,9 @@ class Source:
         """The name without the folders that it may be in."""
         return Path(self.name.removeprefix(HF)).name
 
-    def compile(self, weights: str = "secret", approx: str = "default", lookup: str = "auto") -> Program:
+    def compile(
+        self, weights: str = "secret", approx: str = "default", lookup: str = "auto", schedule: str = "lan"
+    ) -> Program:
         """The program, with its predicted cost."""
         return api.compile(
             self.module,
@@ -53,6 +55,7 @@ class Source:
             approx=str(approx),
             ranges=self.calls or None,
             lookup=str(lookup),
+            schedule=schedule,
         )
 
     def compile_generator(
@@ -60,6 +63,7 @@ class Source:
         weights: str = "secret",
         approx: str = "default",
         lookup: str = "auto",
+        schedule: str = "lan",
         *,
         padded: bool = False,
         reveals: str = "token",
@@ -76,6 +80,7 @@ class Source:
             weights=str(weights),
             approx=str(approx),
             lookup=str(lookup),
+            schedule=schedule,
         )
 
 

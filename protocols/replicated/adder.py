@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc.ring import Ring
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared
 from hush.mpc.step import Round, Spec, Step, together
 from hush.protocols.replicated import rotation
@@ -22,28 +23,28 @@ from hush.protocols.replicated.digits import Layout
 from hush.protocols.replicated.pairs import share_xor
 from hush.protocols.replicated.party import Party
 
-ROUND_BITS = 1 << 22  # what a round is worth, in bits of all three: 0.2 ms on loopback, 0.4 ms at 5 Gbps, roughly
-WIDEST_DIGIT = 6  # 63 dealt bits: beyond it local work grows faster than rounds fall
-
 
 @lru_cache(maxsize=4096)
-def layout(bits: int, numel: int, *, tops: int = 1, every: bool = False, sums: int = 1) -> Layout:
-    """The cheapest cut of `bits` bits into digits for so many elements: bits sent plus `ROUND_BITS` a round.
+def layout(
+    bits: int, numel: int, *, tops: int = 1, every: bool = False, sums: int = 1, schedule: Schedule = LAN
+) -> Layout:
+    """The cheapest cut of `bits` bits into digits for so many elements: bits sent, and what a round is worth.
 
     `sums`: how many numbers w each v is added to.
     """
     if bits == 0:
         return Layout(0, 0, tops=tops, every=every)
     most = bits if every else max(1, bits // 2)  # without `every`, v ^ w is not at hand for digits of one bit
-    counts = range(-(-bits // WIDEST_DIGIT), most + 1)
-    return min((Layout(bits, count, tops=tops, every=every) for count in counts), key=partial(_price, numel, sums))
+    counts = range(-(-bits // schedule.widest_digit), most + 1)
+    price = partial(_price, numel, sums, schedule.round_bits)
+    return min((Layout(bits, count, tops=tops, every=every) for count in counts), key=price)
 
 
-def _price(numel: int, sums: int, cut: Layout) -> int:
+def _price(numel: int, sums: int, round_bits: int, cut: Layout) -> int:
     levels = prefix_levels(cut.count) if cut.every else tree_levels(cut.count)
     ands = sum(levels) + (inner_ands(cut) if cut.every else 0)
     rounds = 2 + len(levels) + (cut.every and inner_ands(cut) > 0)
-    return numel * (cut.dealt + sums * (2 * cut.rows + 3 * ands)) + ROUND_BITS * rounds
+    return numel * (cut.dealt + sums * (2 * cut.rows + 3 * ands)) + round_bits * rounds
 
 
 def tree_levels(count: int) -> list[int]:

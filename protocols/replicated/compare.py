@@ -11,6 +11,7 @@ from torch import Tensor
 from hush.mpc.errors import RangeError
 from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Spec, Step, together
 from hush.protocols.replicated import adder, rotation
@@ -42,7 +43,7 @@ def zero_width(ring: Ring, frac: int, bound: float) -> int:
     return max(1, _units(bound, frac, ring).bit_length())
 
 
-def negative(party: Party, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
+def negative(party: Party, x: Shared, *, bound: float, drop: int = 0, schedule: Schedule = LAN) -> Step[SharedBits]:
     """[x < 0], one plane, for |x| <= bound.
 
     v = floor((x_0 + x_1 mod 2^k) / 2^s) mod 2^b is known to P0, w = floor(x_2 / 2^s) mod 2^b to P1 and P2, s = drop;
@@ -61,11 +62,17 @@ def negative(party: Party, x: Shared, *, bound: float, drop: int = 0) -> Step[Sh
     drop = 0 nothing. Sources: the sum of two locally known numbers is ABY3's (Mohassel, Rindal, CCS 2018); a digit's
     lookup is a one-time truth table (Ishai et al., TCC 2013) dealt by P0, who knows one of its two inputs.
     """
-    return (yield from below(party, x, (0.0,), bound=bound, drop=drop))[0]
+    return (yield from below(party, x, (0.0,), bound=bound, drop=drop, schedule=schedule))[0]
 
 
 def below(
-    party: Party, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0
+    party: Party,
+    x: Shared,
+    thresholds: Sequence[float],
+    *,
+    bound: float,
+    drop: int = 0,
+    schedule: Schedule = LAN,
 ) -> Step[list[SharedBits]]:
     """[x < t], a plane each, for m public thresholds, |x - t| <= bound: `negative` of each x - t from one dealt code.
 
@@ -73,7 +80,7 @@ def below(
     m (2(2n - 1) + 3(2(n-1) - ceil(log2 n))) in all, in the rounds of one. Views, error, leakage: those of `negative`.
     """
     width = sign_width(x.ring, x.frac, bound, drop)
-    cut = adder.layout(width - 1, x.numel, sums=len(thresholds))
+    cut = adder.layout(width - 1, x.numel, sums=len(thresholds), schedule=schedule)
     addends = [-int(encode(t, x.ring, x.frac)) for t in thresholds]
     sums, rows = yield from adder.dealt_sum(party, x, cut, drop, addends)
     carry = yield from adder.carry_out(party, rows, sums, cut)

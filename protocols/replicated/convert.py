@@ -11,6 +11,7 @@ from torch import Tensor
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import Ring
 from hush.mpc.ring.widths import Widths, flip
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import adder, rotation, wire
@@ -22,7 +23,7 @@ from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.truncate import narrow_shared
 
 
-def to_bits(party: Party, x: Shared, *, planes: int) -> Step[SharedBits]:
+def to_bits(party: Party, x: Shared, *, planes: int, schedule: Schedule = LAN) -> Step[SharedBits]:
     """The low `planes` bits of x's ring element (A2B), exact mod 2^planes.
 
     1, 2. As `compare.negative`, asking for the carry into every position of a digit (`adder.deal_and_answer`).
@@ -34,7 +35,7 @@ def to_bits(party: Party, x: Shared, *, planes: int) -> Step[SharedBits]:
     """
     if not 1 <= planes <= x.ring.bits:
         raise ShapeError(f"{planes} planes of a {x.ring.bits}-bit ring element: ask for 1 to {x.ring.bits}")
-    cut = adder.layout(planes - 1, x.numel, every=True)
+    cut = adder.layout(planes - 1, x.numel, every=True, schedule=schedule)
     sums, rows = yield from adder.dealt_sum(party, x, cut, 0)
     parts = yield from adder.all_bits(party, rows, sums, cut)
     return SharedBits(parts, x.shape)

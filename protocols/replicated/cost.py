@@ -172,12 +172,15 @@ class ReplicatedCost(LocalPrimitives):
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """As `compare.negative`."""
-        return self._with(meta_bits(x.shape, 1), costs_bits.below(x.numel, x.ring, x.frac, bound, drop))
+        return self._with(meta_bits(x.shape, 1), self._below(x, bound, drop))
 
     def below(self, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0) -> Step[list[SharedBits]]:
         """As `compare.below`."""
         found = [meta_bits(x.shape, 1) for _ in thresholds]
-        return self._with(found, costs_bits.below(x.numel, x.ring, x.frac, bound, drop, len(found)))
+        return self._with(found, self._below(x, bound, drop, len(found)))
+
+    def _below(self, x: Shared, bound: float, drop: int, sums: int = 1) -> Rounds:
+        return costs_bits.below(x.numel, x.ring, x.frac, bound, drop, sums, self.schedule)
 
     def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
         """As `compare.is_zero`."""
@@ -185,7 +188,7 @@ class ReplicatedCost(LocalPrimitives):
 
     def to_bits(self, x: Shared, *, planes: int) -> Step[SharedBits]:
         """As `convert.to_bits`."""
-        return self._with(meta_bits(x.shape, planes), costs_bits.to_bits(x.numel, planes))
+        return self._with(meta_bits(x.shape, planes), costs_bits.to_bits(x.numel, planes, self.schedule))
 
     def xor(self, a: SharedBits, b: SharedBits) -> SharedBits:
         """As `boolean.xor`."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
 from hush.mpc.ring.widths import Widths
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import words
 from hush.protocols.replicated import adder, compare
 from hush.protocols.replicated.costs import Rounds, open_all, rotated
@@ -30,9 +31,11 @@ def both(numel: int, planes: int) -> Rounds:
     return [Traffic(((0, n), (0, n), (0, n)))]
 
 
-def below(numel: int, ring: Ring, frac: int, bound: float, drop: int, sums: int = 1) -> Rounds:
+def below(
+    numel: int, ring: Ring, frac: int, bound: float, drop: int, sums: int = 1, schedule: Schedule = LAN
+) -> Rounds:
     """Dealing and answers for so many thresholds, then the carry tree's ANDs level by level."""
-    cut = adder.layout(compare.sign_width(ring, frac, bound, drop) - 1, numel, sums=sums)
+    cut = adder.layout(compare.sign_width(ring, frac, bound, drop) - 1, numel, sums=sums, schedule=schedule)
     levels = [sums * level for level in adder.tree_levels(cut.count)]
     return rotated(numel, _dealt_sum(cut, sums)) + _ands(numel, levels)
 
@@ -55,9 +58,9 @@ def is_zero(numel: int, ring: Ring, frac: int, bound: float) -> Rounds:
     return dealt + _ands(numel, levels)
 
 
-def to_bits(numel: int, planes: int) -> Rounds:
+def to_bits(numel: int, planes: int, schedule: Schedule = LAN) -> Rounds:
     """Dealing and answers, the prefix network, and one AND for each position inside the digits above the first."""
-    cut = adder.layout(planes - 1, numel, every=True)
+    cut = adder.layout(planes - 1, numel, every=True, schedule=schedule)
     levels = adder.prefix_levels(cut.count)
     inner = adder.inner_ands(cut)
     return rotated(numel, _dealt_sum(cut)) + _ands(numel, [*levels, inner] if inner else levels)

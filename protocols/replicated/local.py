@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hush.mpc.protocol import Protocol, Public
 from hush.mpc.ring import RING64, Ring
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared
 from hush.protocols.replicated import linear
 
@@ -15,8 +16,10 @@ from hush.protocols.replicated import linear
 class LocalPrimitives(Protocol):
     """`zeroth` is the part that holds component 0, to which public summands go (None: neither part does)."""
 
-    def __init__(self, ring: Ring = RING64, frac: int = 18, zeroth: int | None = None) -> None:
-        self.ring, self.frac, self.zeroth = ring, frac, zeroth
+    def __init__(
+        self, ring: Ring = RING64, frac: int = 18, schedule: Schedule = LAN, *, zeroth: int | None = None
+    ) -> None:
+        self.ring, self.frac, self.schedule, self.zeroth = ring, frac, schedule, zeroth
 
     @abstractmethod
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:

@@ -10,6 +10,7 @@ from hush.mpc.fixed_point import encode
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import RING64, Ring
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
 from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate
@@ -32,8 +33,8 @@ class Replicated(LocalPrimitives):
 
     name = "replicated"
 
-    def __init__(self, party: Party, ring: Ring = RING64, frac: int = 18) -> None:
-        super().__init__(ring, frac, truncate.zero_part(party.index))
+    def __init__(self, party: Party, ring: Ring = RING64, frac: int = 18, schedule: Schedule = LAN) -> None:
+        super().__init__(ring, frac, schedule, zeroth=truncate.zero_part(party.index))
         self.party, self._encoded = party, Encoded()
 
     def _weight(self, value: Tensor, x: Shared, scale: int) -> Tensor:
@@ -120,11 +121,11 @@ class Replicated(LocalPrimitives):
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """`compare.negative`."""
-        return compare.negative(self.party, x, bound=bound, drop=drop)
+        return compare.negative(self.party, x, bound=bound, drop=drop, schedule=self.schedule)
 
     def below(self, x: Shared, thresholds: Sequence[float], *, bound: float, drop: int = 0) -> Step[list[SharedBits]]:
         """`compare.below`."""
-        return compare.below(self.party, x, thresholds, bound=bound, drop=drop)
+        return compare.below(self.party, x, thresholds, bound=bound, drop=drop, schedule=self.schedule)
 
     def is_zero(self, x: Shared, *, bound: float) -> Step[SharedBits]:
         """`compare.is_zero`."""
@@ -132,7 +133,7 @@ class Replicated(LocalPrimitives):
 
     def to_bits(self, x: Shared, *, planes: int) -> Step[SharedBits]:
         """`convert.to_bits`."""
-        return convert.to_bits(self.party, x, planes=planes)
+        return convert.to_bits(self.party, x, planes=planes, schedule=self.schedule)
 
     def xor(self, a: SharedBits, b: SharedBits) -> SharedBits:
         """`boolean.xor`."""

@@ -25,18 +25,21 @@ def compile(
     approx: str = "default",
     ranges: Any = None,
     lookup: str = "auto",
+    schedule: str = "lan",
 ) -> Program:
     """Compile a module for secure inference on calls shaped like the example.
 
     Every tensor argument is secret unless named in `public`; other arguments are constants. `weights`: "secret", or
     "public". `approx`: "default" or "puma". `ranges`: further example calls that widen the calibration, or bounds by
-    name. `lookup`: how token ids travel, "onehot" rows, "dpf" keys, as they are for "equality" tests, or "auto". The
-    program's `cost` is what one inference will measure, the two rounds of its checks included. Raises UnsupportedOp for
-    an op without a rule, UserError for a wrong argument.
+    name. `lookup`: how token ids travel, "onehot" rows, "dpf" keys, as they are for "equality" tests, or "auto".
+    `schedule`: "lan", or "wan" for parties that are far from each other: fewer rounds, more bytes. The program's `cost`
+    is what one inference will measure, the two rounds of its checks included. Raises UnsupportedOp for an op without a
+    rule, UserError for a wrong argument.
     """
     program = compiler.compile_module(
         module, args, kwargs, public=public, weights=weights, approx=approx, ranges=ranges, lookup=lookup
     )
+    program = compiler.scheduled(program, schedule)
     predicted(program)
     return program
 
@@ -52,6 +55,7 @@ def compile_generator(
     weights: str = "secret",
     approx: str = "default",
     lookup: str = "auto",
+    schedule: str = "lan",
 ) -> Program:
     """Compile a network that generates, for `client.generate`: the modules of its prompt and of each token after it.
 
@@ -73,6 +77,7 @@ def compile_generator(
         approx=approx,
         lookup=lookup,
     )
+    program = compiler.scheduled(program, schedule)
     predicted(program)
     return program
 

@@ -23,7 +23,7 @@ def test_all_is_what_resolves() -> None:
 
 def test_signatures_are_the_contract() -> None:
     common = ["module", "args", "kwargs", "public", "weights", "approx", "ranges"]
-    assert list(inspect.signature(hush.compile).parameters) == [*common, "lookup"]
+    assert list(inspect.signature(hush.compile).parameters) == [*common, "lookup", "schedule"]
     assert list(inspect.signature(hush.compare).parameters) == [*common, "link", "protocol", "device", "lookup"]
     assert list(inspect.signature(hush.connect).parameters) == ["config"]
 

@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 def test_items_add_up_to_the_program() -> None:
     program = compiled(Block(), (torch.randn(3, 8),))
-    items = itemise(program, ReplicatedCost(program.ring, program.frac))
+    items = itemise(program, ReplicatedCost(program.ring, program.frac, program.schedule))
     assert program.cost is not None
     for party in range(3):
         payload = program.cost.bytes_sent[party] - FRAME_HEADER * program.cost.messages[party]
@@ -71,7 +71,7 @@ class Two(nn.Module):
 
 def test_of_a_shared_round_each_operator_has_its_own_bytes() -> None:
     program = compiled(Two(), (torch.randn(3, 8),))
-    grouped = by_operator(itemise(program, ReplicatedCost(program.ring, program.frac)))
+    grouped = by_operator(itemise(program, ReplicatedCost(program.ring, program.frac, program.schedule)))
     for op, cost in program.op_costs.items():
         for party in range(3):
             payload = cost.bytes_sent[party] - FRAME_HEADER * cost.messages[party]
@@ -93,7 +93,7 @@ def test_choosing_a_token_is_an_operator_of_its_own() -> None:
     torch.manual_seed(0)
     net = Decoder()
     program = compile_generator(Prefill(net), Next(net), (torch.tensor([[3, 1, 4, 1]]),), context=CONTEXT)
-    predict(program, ReplicatedCost(program.ring, program.frac))
+    predict(program, ReplicatedCost(program.ring, program.frac, program.schedule))
     assert program.op_costs[CHOICE] == program.layer_costs[CHOICE]
     assert program.cost is not None
     assert sum(c.rounds for c in program.op_costs.values()) == program.cost.rounds

@@ -12,6 +12,7 @@ from torch import Tensor
 from hush.mpc.functions.contest import champion, group_size, largest, largest_of_rows
 from hush.mpc.functions.order import maximum
 from hush.mpc.ring import RING64, Ring
+from hush.mpc.schedule import WAN
 
 
 def numbers(*shape: int, few: bool, seed: int = 0) -> Tensor:
@@ -57,7 +58,7 @@ def test_every_place_can_win_and_ties_have_one_winner(count: int) -> None:
 
 def test_comparisons_that_ignore_bits_are_left_to_pairs() -> None:
     """All pairs of a group could then select nobody, or two."""
-    assert {group_size(n, 5) for n in range(2, 100)} == {2}
+    assert {group_size(n, 5, WAN) for n in range(2, 100)} == {2}
     x = numbers(4, 50, few=False)
     found = secure(lambda p, a: largest(p, a, bound=8.0, drop=16), x, RING64, 18)
     gap = x.amax(-1, keepdim=True) - found

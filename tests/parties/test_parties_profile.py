@@ -73,7 +73,7 @@ def test_nothing_is_recorded_unless_it_is_asked_for(threads: ThreadTrio, monkeyp
 def test_bytes_are_those_of_each_operator(threads: ThreadTrio, program: Program) -> None:
     report = threads.infer((X,), None, None, ASKED).report
     due = Counter[tuple[str, int]]()
-    for item in itemise(program, ReplicatedCost(program.ring, program.frac)):
+    for item in itemise(program, ReplicatedCost(program.ring, program.frac, program.schedule)):
         for party in range(3):
             due[item.op, party] += item.bytes_sent[party]
     found = by_operator(report.profiles)

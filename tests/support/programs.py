@@ -10,7 +10,7 @@ import torch.utils._pytree as pytree
 from support.trio import Trio
 from torch import Tensor
 
-from hush.mpc.compiler import InputSpec, Kind, Program, compile_module, execute, predict
+from hush.mpc.compiler import InputSpec, Kind, Program, compile_module, execute, predict, scheduled
 from hush.mpc.cost import Cost, total
 from hush.mpc.points import Points
 from hush.mpc.ring import Ring
@@ -37,6 +37,7 @@ def finish(step: Step[T]) -> T:
 def run_fixed(program: Program, args: Sequence[Any], kwargs: Kwargs = None, *, strict: bool = True) -> Any:
     """The program's result under `Fixed`; a value that leaves its range is an error if `strict`."""
     p = Fixed(program.ring, program.frac, strict=strict)
+    p.schedule = program.schedule
     elements = program.encode_inputs(args, kwargs)
     inputs = [_alone(e, s, program.ring) for e, s in zip(elements, program.inputs, strict=True)]
     assert program.weights is not None
@@ -49,7 +50,7 @@ def run_fixed(program: Program, args: Sequence[Any], kwargs: Kwargs = None, *, s
 
 def run_shares(program: Program, args: Sequence[Any], kwargs: Kwargs = None) -> tuple[Any, Cost]:
     """The program's result on shares, and the measured cost."""
-    trio = Trio(program.ring, program.frac)
+    trio = Trio(program.ring, program.frac, schedule=program.schedule)
     pairs = zip(program.encode_inputs(args, kwargs), program.inputs, strict=True)
     inputs = [among_three(trio, e, s) for e, s in pairs]
     assert program.weights is not None
@@ -76,10 +77,12 @@ def among_three(trio: Trio, element: Tensor, spec: InputSpec) -> list[Any]:
     return trio.share_elements(element, frac=spec.frac)
 
 
-def compiled(module: torch.nn.Module, args: Sequence[Any], kwargs: Kwargs = None, **options: Any) -> Program:
+def compiled(
+    module: torch.nn.Module, args: Sequence[Any], kwargs: Kwargs = None, *, schedule: str = "lan", **options: Any
+) -> Program:
     """Compile a module and predict its cost."""
-    program = compile_module(module.eval(), args, kwargs, **options)
-    return predict(program, ReplicatedCost(program.ring, program.frac))
+    program = scheduled(compile_module(module.eval(), args, kwargs, **options), schedule)
+    return predict(program, ReplicatedCost(program.ring, program.frac, program.schedule))
 
 
 def check(

@@ -23,6 +23,7 @@ from hush.mpc.prg import KEY_BYTES, Randomness, Stream
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING64, Ring, backends
 from hush.mpc.ring.kernels import Kernels
+from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.session import simulate
 from hush.mpc.step import Step, done
@@ -51,13 +52,14 @@ class Trio:
         kernels: Kernels | None = None,
         seed: int | None = None,
         keys: Sequence[bytes] | None = None,
+        schedule: Schedule = LAN,
     ) -> None:
-        self.ring, self.frac = ring, frac
+        self.ring, self.frac, self.schedule = ring, frac, schedule
         self.kernels = backends.get() if kernels is None else kernels
         self._dealer = torch.Generator().manual_seed(int.from_bytes(os.urandom(7), "big") if seed is None else seed)
         self.keys = [self._bytes(KEY_BYTES) for _ in range(3)] if keys is None else list(keys)
         self.parties = [Party(i, self._stream(i), self._stream((i - 1) % 3), self.kernels) for i in range(3)]
-        self.protocols = [Replicated(party, ring, frac) for party in self.parties]
+        self.protocols = [Replicated(party, ring, frac, schedule) for party in self.parties]
         self.traffic: list[Traffic] = []
 
     # ------------------------------------------------------------------ sharing and revealing
@@ -125,7 +127,7 @@ class Trio:
 
     def predict(self, program: Program, *args: Any) -> list[Traffic]:
         """The rounds that the cost model foresees for the program on arguments of these shapes."""
-        model = ReplicatedCost(self.ring, self.frac)
+        model = ReplicatedCost(self.ring, self.frac, self.schedule)
         step = _step(program, model, [_meta(_for_party(a, 0)) for a in args])
         rounds: list[Traffic] = []
         for traffic in step:
