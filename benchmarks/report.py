@@ -1,6 +1,6 @@
 """The report of speed: benchmarks/report.md and its plot, from the results that other scripts wrote.
 
-    python benchmarks/report.py            # reads benchmarks/results/{peers,limits,puma}.json; measures nothing
+    python benchmarks/report.py            # reads benchmarks/results/*.json of the scripts below; measures nothing
 
 A line whose results are missing says so.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).parent))
+import growth as benchmarks_growth
+import networks as benchmarks_networks
 
 RESULTS = Path(__file__).parent / "results"
 PAGE, PLOT = Path(__file__).parent / "report.md", RESULTS / "report.png"
@@ -105,6 +110,80 @@ def published(data: Data) -> str:
 beside plaintext and PUMA's published figures, with the time that rounds and bytes take over its network."""
 
 
+def networks(data: Data) -> str:
+    """Modelled networks, public weights, decoding."""
+    rows: dict[str, Data] = data["rows"]
+    text = f"""## Over modelled networks, with public weights, token by token
+
+`{data["command"]}` ({_where(data)}). Each row is one `hush` command: three processes over mutual TLS on this machine,
+tokens to pooled output or to the next tokens. LAN: 5 Gbit/s, 0.4 ms there and back; WAN: 400 Mbit/s, 40 ms. Predicted:
+the same program's seconds without a network, and what its rounds and bytes take over it; within 15% is asked."""
+    due: dict[str, list[str]] = {}
+    for line, what, predicted, measured in benchmarks_networks.forecasts(rows):
+        off = measured / predicted - 1
+        due.setdefault(line, []).append(f"{what} {predicted:.2f} ({off:+.0%}, {verdict(abs(off) <= 0.15)})")
+    head = ("command", "seconds", "tokens/s after it", "MB a party", "rounds", "largest error", "seconds predicted")
+    cells = [_network(line, row, due.get(line, [])) for line, row in rows.items()]
+    odd = [line for line, row in rows.items() if not benchmarks_networks.as_predicted(row)]
+    exact = f"NOT as predicted: {', '.join(odd)}." if odd else "Rounds, bytes and messages of every run: as predicted."
+    return "\n\n".join([text, table(head, cells), exact, *_public(rows), *_wan(rows), *_lan(rows)])
+
+
+def _network(line: str, row: Data, due: Sequence[str]) -> tuple[str, ...]:
+    rate = benchmarks_networks.tokens_per_second(row)
+    sent, seconds = max(row["bytes_sent"]) / 1e6, f"{row['secure_s']:.2f}"
+    name = f"`hush {line.removesuffix(' --json')}`"
+    pace = "" if rate is None else f"{rate:.2f}"
+    return name, seconds, pace, f"{sent:,.0f}", f"{row['rounds']:,}", f"{row['max_abs_err']:.1e}", ", ".join(due)
+
+
+def _public(rows: dict[str, Data]) -> Iterable[str]:
+    for line, row in rows.items():
+        base = rows.get(line.replace("--weights public ", ""))
+        if row["weights"] == "public" and base is not None:
+            parts = [("prompt", base["secure_s"] / row["secure_s"])]
+            pace, before = benchmarks_networks.tokens_per_second(row), benchmarks_networks.tokens_per_second(base)
+            if pace is not None and before is not None:
+                parts.append(("further tokens", pace / before))
+            said = ", ".join(f"{what} {factor:.2f} times as fast ({verdict(factor >= 2)})" for what, factor in parts)
+            yield f"Public weights, {row['model']}: {said}; asked: 2 times."
+
+
+def _wan(rows: dict[str, Data]) -> Iterable[str]:
+    for line, row in rows.items():
+        base = rows.get(line.replace("--net wan ", "--net wan --schedule lan "))
+        if row["net"] == "wan" and base is not None and base is not row:
+            share, time = row["rounds"] / base["rounds"], row["secure_s"] / base["secure_s"]
+            yield (
+                f"The `wan` schedule, {row['model']}: {share:.2f} of the `lan` schedule's rounds (asked: 0.5, "
+                f"{verdict(share <= 0.5)}), {time:.2f} of its seconds over WAN."
+            )
+
+
+def _lan(rows: dict[str, Data]) -> Iterable[str]:
+    for row in rows.values():
+        if row["model"] == "bert-base" and row["net"] == "lan" and row["seq"] == 128:
+            yield (
+                f"BERT base over LAN: {row['secure_s']:.1f} s with all three parties on this machine's cores, beside "
+                "33.9 s that PUMA and 20.1 s that Mosformer published for three hosts."
+            )
+
+
+def growth(data: Data) -> str:
+    """Exponents."""
+    slopes = benchmarks_growth.exponents(data)
+    titles, costs = benchmarks_growth.TITLES, benchmarks_growth.COSTS
+    rows = [(titles[a], *("-" if s is None else f"{s:.2f}" for s in row.values())) for a, row in slopes.items()]
+    return "\n\n".join(
+        [
+            "## Growth",
+            "`python benchmarks/growth.py`: exponents of cost against size, over the upper half of each axis; 1 is "
+            "growth in proportion. [Points and plot](results/growth.md).",
+            table(("against", *costs), rows),
+        ]
+    )
+
+
 def _where(data: Data) -> str:
     known, made = data["machine"], data["versions"]
     return f"{data['measured']}, {known['cpu']}, {known['cores']} cores, torch {made['torch']}, {made['kernels']}"
@@ -139,6 +218,8 @@ def plot(found: Data, floor: Data | None) -> None:
 PARTS: dict[str, tuple[Callable[[Data], str], str]] = {
     "peers": (peers, "Beside SPU: not measured yet (`python benchmarks/peers/run.py --spu-python V/bin/python`)."),
     "limits": (limits, "Close to the limit: not measured yet (`python benchmarks/limits.py`)."),
+    "networks": (networks, "Over modelled networks: not measured yet (`python benchmarks/networks.py`)."),
+    "growth": (growth, "Growth: not measured yet (`python benchmarks/growth.py`)."),
     "puma": (published, "PUMA's networks: not measured yet (`python benchmarks/puma_table.py`)."),
 }
 

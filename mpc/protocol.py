@@ -17,6 +17,7 @@ from typing import Self
 
 from torch import Tensor
 
+from hush.mpc.cells import Cells
 from hush.mpc.points import Points
 from hush.mpc.ring import Ring
 from hush.mpc.schedule import LAN, Schedule
@@ -177,6 +178,11 @@ class Protocol(ABC):
     def lookup(self, points: Points, table: Shared | Tensor, *, frac: int | None = None) -> Step[Shared]:
         """[*points.shape, D]: the rows of a table [V, D], secret or public real, at secret places, exact. The scale is
         the secret table's, or `frac` of a public one (default: the protocol's)."""
+
+    def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
+        """[T, *x.shape] (frac 0): the entries of public tables, int64 [T, cells.count], at the cell of x, a positive
+        number of x.ring = Z_2^64; 0 out of the cells' range."""
+        raise ValueError(f"the protocol {self.name!r} deals no trees: use the schedule 'lan', which asks for none")
 
     # ------------------------------------------------------------------ bits
     @abstractmethod

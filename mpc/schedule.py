@@ -16,12 +16,14 @@ from hush.mpc.errors import UserError
 class Schedule:
     """`round_bits`: what a round is worth, in bits that the three parties send in all. `widest_digit`: the widest
     digit, in bits, that is dealt as a thermometer code (2^c - 1 bits), where local work begins to count.
-    `longest_fours`: entries of the longest rows whose maximum is sought in groups of four instead of pairs."""
+    `longest_fours`: entries of the longest rows whose maximum is sought in groups of four instead of pairs.
+    `round_blocks`: what a round is worth in cipher blocks that a party computes, where trees are grown to save it."""
 
     name: str
     round_bits: int
     widest_digit: int
     longest_fours: int
+    round_blocks: int
 
     @property
     def few(self) -> int:
@@ -29,11 +31,11 @@ class Schedule:
         return self.round_bits >> 8
 
 
-LAN = Schedule("lan", 1 << 22, 6, 32)
+LAN = Schedule("lan", 1 << 22, 6, 32, 0)
 """0.2 ms on loopback, or 0.4 ms at 5 Gbit/s, roughly."""
-WAN = Schedule("wan", 1 << 25, 8, 1 << 20)
+WAN = Schedule("wan", 1 << 25, 8, 1 << 20, 1 << 22)
 """400 Mbit/s and 40 ms there and back: a message takes 20 ms, in which one link carries 8 Mbit. A round uses one link
-of each party or both, 24 to 48 Mbit in all."""
+of each party or both, 24 to 48 Mbit in all; 2^22 blocks take a core 10 to 15 ms."""
 SCHEDULES = {s.name: s for s in (LAN, WAN)}
 
 

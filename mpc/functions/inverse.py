@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+from hush.mpc.cells import Cells
+from hush.mpc.functions.lines import RECIPROCAL, affordable, evaluate, lines
 from hush.mpc.functions.polynomial import blend
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared, stack
@@ -13,6 +15,8 @@ from hush.mpc.step import Step, together
 
 _START = 42  # fraction bits, at most, of the first guess, which is linear in x within each octave
 _DEFECT = 19  # fraction bits of 1 - x * guess
+_FINE = 8  # 256 cells to an octave: lines within 7.7e-6
+_ROUNDS_SAVED = 7
 _SLACK_BITS = 3  # a comparison may count x as below an edge that it lies up to 1/8 above
 
 
@@ -38,10 +42,16 @@ def inverse_between(p: Protocol, x: Shared, *, low: float, high: float, frac: in
     rest is the Chebyshev polynomial T4(d/e)/T4(1/e) (the Goldschmidt iteration has a = b = 1 and a rest d^4).
     Error: relative 1.3e-5, and two units of the result. Outside: undefined. x in 2^64.
     For O octaves: O - 1 narrow comparisons and selects side by side, then four products in three levels. In all 11
-    rounds (12 beyond 9 octaves), where `reciprocal`, which takes any x, has 18 or more.
+    rounds (12 beyond 9 octaves), where `reciprocal`, which takes any x, has 18 or more; 4 where the schedule has it so
+    (`lines`).
     """
     if not 0.75 <= low <= high <= most(x.frac) or x.ring.bits != 64:
         raise ValueError(f"1/x is known here for x in 2^64 from 3/4 to {most(x.frac):g}, not from {low} to {high}")
+    span = math.floor(low * 2.0**x.frac), math.ceil(high * 2.0**x.frac), _FINE
+    if affordable(p, x, _ROUNDS_SAVED, Cells.covering(*span)):
+        found = lines(RECIPROCAL, 1.0, *span, x.frac, frac)
+        if found is not None:
+            return (yield from evaluate(p, x, found))
     octaves = max(1, math.ceil(math.log2(high / low)))
     edges = [low * 2.0**j for j in range(octaves)]
     guesses = [_guess(edge, min(2 * edge * (1 + 2.0**-_SLACK_BITS), high), x.frac) for edge in edges]

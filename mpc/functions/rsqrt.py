@@ -9,12 +9,18 @@ import torch
 
 from hush.mpc.functions.chebyshev import evaluate, interpolate
 from hush.mpc.functions.declare import declare
+from hush.mpc.cells import Cells
+from hush.mpc.functions.lines import RSQRT, Lines, affordable, lines
+from hush.mpc.functions.lines import evaluate as evaluate_lines
 from hush.mpc.functions.normalise import WORKING_FRAC, Normalised, mantissa_variable, normalise
 from hush.mpc.functions.polynomial import powers
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
+_FINE = 9  # 512 cells to an octave: lines within 7.2e-7
+_LEAST_BITS = 25  # of the smallest result: its units come to less than 2^-23 of it
+_ROUNDS_SAVED = 13
 PUMA = (4.14285016, -15.47994394, 38.4714796, -49.86605845, 26.02942339)
 """1/sqrt(u) on [1/4, 1/2), lowest power first (PROTOCOLS 1): relative error 8.2e-5."""
 
@@ -62,7 +68,8 @@ def scaled_rsqrt(
     headroom: float = 0.0,
     approx: str = "default",
 ) -> Step[Shared]:
-    """factor / sqrt(x) with a relative error of 2^-20 at every magnitude: its scale is fine, nothing is cut off.
+    """factor / sqrt(x) with a relative error of 2^-20 (2^-19.7 by lines) at every magnitude: its scale is fine, nothing
+    is cut off.
 
     The result has the most fraction bits (at most 26 below its largest binade) such that a product with a value of
     `headroom` bits still truncates: headroom = log2 of the largest |product| in units of the other operand. A layer
@@ -70,8 +77,13 @@ def scaled_rsqrt(
 
     x = m 2^n with n = top - e; 1/sqrt(x) = m^-1/2 * sqrt(2)^[n odd] * 2^-floor(n/2)...; the two last factors are
     tables of e, the first a polynomial of degree 7 in the octave (`puma`: degree 4, as published).
-    Rounds: normalise, 4 truncated products, one exact product.
+    Rounds: normalise, 4 truncated products, one exact product; or, where the schedule has it so, 4 in all (`lines`).
     """
+    span = max(1, math.floor(floor * 2.0**x.frac)), math.ceil(bound * 2.0**x.frac)
+    if approx != "puma" and affordable(p, x, _ROUNDS_SAVED, Cells.covering(*span, _FINE)):
+        found = _lines(*span, x.frac, factor, headroom)
+        if found is not None:
+            return (yield from evaluate_lines(p, x, found))
     parts = yield from normalise(p, x, bound=bound, floor=floor)
     halves = [(-n) // 2 for n in parts.exponents()]
     odd = [(-n) % 2 for n in parts.exponents()]
@@ -82,6 +94,16 @@ def scaled_rsqrt(
     small = yield from (_puma(p, parts, table, g) if approx == "puma" else _default(p, parts, table, g))
     power = parts.table(p, [1 << (h - halves[0]) for h in halves])
     return (yield from p.mul(small, power, frac=g)).with_frac(g - shift)
+
+
+def _lines(low: int, high: int, x_frac: int, factor: float, headroom: float) -> Lines | None:
+    """Lines with a relative error of 2^-19.7 at every magnitude, if there are: their units leave room for a product of
+    `headroom`, or for as much as fits."""
+    largest = math.frexp(factor / math.sqrt(low * 2.0**-x_frac))[1]
+    frac = min(60 - largest, int(61 - headroom) if headroom else 60)
+    if factor / math.sqrt(high * 2.0**-x_frac) < 2.0 ** (_LEAST_BITS - frac):
+        return None
+    return lines(RSQRT, factor, low, high, _FINE, x_frac, frac)
 
 
 def _fraction_bits(shift: int, span: int, headroom: float) -> int:

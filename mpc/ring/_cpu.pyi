@@ -13,6 +13,21 @@ Ints = NDArray[np.signedinteger[Any]]
 def supported() -> list[str]:
     """The instruction sets of this CPU that have kernels, best first, of: avx512, avx2, portable."""
 
+def has_trees() -> bool:
+    """Whether this CPU has the AES instructions that `trees` takes."""
+
+def trees(
+    keys: bytes,
+    corrections: NDArray[np.uint8],
+    seeds: Ints,
+    offsets: Ints,
+    tables: Ints,
+    out: Ints,
+    shape: tuple[int, int, int],
+    side: int,
+) -> None:
+    """out [n, T] = shares of a side times the tables (`hush.mpc.ring.torch_cells`); shape: fine, lowest, highest."""
+
 class Kernels:
     """The kernels of one instruction set."""
 

@@ -10,14 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hush.mpc.cells import Cells
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import _cpu
+from hush.mpc.ring.blocks import LEFT, LEVEL, RIGHT
 from hush.mpc.ring.cpu_steps import CpuSteps
 from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.torch_backend import words
+from hush.mpc.ring.torch_cells import VALUE
 
 Pair = tuple[Tensor, Tensor]
 _WHOLE = -1  # no role: a party's whole part
+_TREE_KEYS = LEFT + RIGHT + VALUE
 
 
 class CpuKernels(CpuSteps):
@@ -167,6 +171,20 @@ class CpuKernels(CpuSteps):
             return self._reference.spread(planes, numel, ring)
         out = torch.empty(planes.shape[0], numel, dtype=ring.dtype)
         self._native.spread(_word_rows(planes, numel).numpy(), out.numpy())
+        return out
+
+    def at_cells(
+        self, corrections: Tensor, seeds: Tensor, offsets: Tensor, cells: Cells, side: int, tables: Tensor
+    ) -> Tensor:
+        """A walk that meets the tables' entries on its way, where this CPU has AES instructions."""
+        if not _cpu.has_trees():
+            return self._reference.at_cells(corrections, seeds, offsets, cells, side, tables)
+        if corrections.shape != (len(seeds), LEVEL * cells.depth + 8 * len(cells.widths)):
+            raise ShapeError(f"corrections of shape {tuple(corrections.shape)} do not fit {len(seeds)} secrets")
+        out = torch.empty(len(seeds), tables.shape[1], dtype=torch.int64)
+        given, own, w, entries = (v.contiguous().numpy() for v in (corrections, seeds, offsets, tables))
+        shape = cells.fine, cells.lowest, cells.highest
+        _cpu.trees(_TREE_KEYS, given, own, w, entries, out.numpy(), shape, side)
         return out
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from hush.mpc.cells import Cells
 from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.torch_steps import Terms
 from hush.mpc.ring.widths import Widths
@@ -68,6 +69,13 @@ class Kernels(Protocol):
 
     def spread(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:
         """[planes, numel]: every bit as a ring element 0 or 1."""
+
+    def at_cells(
+        self, corrections: Tensor, seeds: Tensor, offsets: Tensor, cells: Cells, side: int, tables: Tensor
+    ) -> Tensor:
+        """int64 [n, T]: a side's shares, in Z_2^64, of the entries of tables [count, T] at the cells that n secrets lie
+        in (`protocols.replicated.prefix`), from corrections uint8 [n, bytes], the side's seeds int64 [n, 2] and the
+        offsets int64 [n]. On the CPU."""
 
     def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
         """uint8 [nbytes]: ChaCha20 (RFC 8439) of a 32-byte key and a 12-byte nonce, counter from 0."""

@@ -12,11 +12,14 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from torch import Tensor
 
-from hush.mpc.ring.ring import Ring
+from hush.mpc.cells import Cells
+from hush.mpc.ring import torch_cells
+from hush.mpc.ring.ring import RING64, Ring
 from hush.mpc.ring.torch_steps import TorchSteps
 
 WORD = 64
 _LIMB = 16
+_CELL_SHARES = 1 << 21  # that are there at a time
 _EXACT_K = 1 << 20  # 2^20 products of two 16-bit limbs stay below 2^53
 
 
@@ -145,6 +148,17 @@ class TorchKernels(TorchSteps):
         lane = torch.arange(WORD, device=planes.device)
         bits = (planes.unsqueeze(-1) >> lane) & 1
         return bits.flatten(1)[:, :numel].to(ring.dtype)
+
+    def at_cells(
+        self, corrections: Tensor, seeds: Tensor, offsets: Tensor, cells: Cells, side: int, tables: Tensor
+    ) -> Tensor:
+        """`torch_cells.expand`, then a product with the tables; some secrets at a time."""
+        each, found = max(1, _CELL_SHARES // cells.count), [tables.new_empty(0, tables.shape[1])]
+        for start in range(0, seeds.shape[0], each):
+            cut = slice(start, start + each)
+            shares = torch_cells.expand(corrections[cut], seeds[cut], offsets[cut], cells, side)
+            found.append(self.matmul(shares, tables, RING64))
+        return torch.cat(found)
 
     def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
         """ChaCha20 by OpenSSL."""

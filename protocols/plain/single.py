@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hush.mpc import fixed_point
+from hush.mpc.cells import Cells
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Protocol, Public
 from hush.mpc.ring import RING64, Ring, backends
@@ -201,6 +202,12 @@ class SingleProcess(Protocol):
         """The rows themselves."""
         source = table if isinstance(table, Shared) else self.constant(table, frac=frac)
         return done(source.local(lambda t: t[points.parts[0][..., 0].long()]))
+
+    def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
+        """The entries at the cell that ends at its centre."""
+        units = torch.ceil(x.parts[0]).to(torch.int64) if x.parts[0].is_floating_point() else self._units(x)
+        chosen = tables[:, cells.find(units)]
+        return done(Shared((chosen.to(x.parts[0].dtype),), 0, x.ring))
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

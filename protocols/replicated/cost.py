@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from hush.mpc.cells import Cells
 from hush.mpc.cost import Traffic
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
@@ -168,6 +169,11 @@ class ReplicatedCost(LocalPrimitives):
         return self._with(
             out, costs.reshare(out.numel, out.ring) if secret else costs.public_lookup(out.numel, out.ring)
         )
+
+    def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
+        """As `pick.pick`."""
+        out = meta((len(tables), *x.shape), 0, x.ring)
+        return self._with(out, costs.pick(x.numel, cells, len(tables), x.ring))
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

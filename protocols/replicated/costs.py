@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hush.mpc.cells import Cells
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
 from hush.mpc.ring.widths import Widths
 from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
 from hush.protocols.replicated.lookup import PUBLIC_ROTATION
+from hush.protocols.replicated.prefix import correction_bytes
 from hush.protocols.replicated.rotation import slices
 from hush.protocols.replicated.wire import size
 
@@ -47,6 +49,16 @@ def public_lookup(numel: int, ring: Ring) -> Rounds:
     """One round; parties 2 and 0 tell each other their terms, k bits each (`lookup.public_table`)."""
     k = size(numel, ring)
     return [Traffic(((0, 0), (k, 0), (0, k))).rotate(PUBLIC_ROTATION)]
+
+
+def pick(numel: int, cells: Cells, tables: int, ring: Ring) -> Rounds:
+    """`pick.pick`: P0 sends P1 and P2 the corrections; P1 and P2 tell each other k bits for each table."""
+
+    def formula(n: int) -> Rounds:
+        dealt, k = n * correction_bytes(cells), size(n * tables, ring)
+        return [Traffic(((dealt, dealt), (0, 0), (0, 0))), Traffic(((0, 0), (k, 0), (0, k)))]
+
+    return rotated(numel, formula)
 
 
 def product(numel: int, widths: Widths) -> Rounds:

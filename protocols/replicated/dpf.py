@@ -27,34 +27,36 @@ two values a leaf keys are 287 bytes and expanding takes twice the time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 import numpy as np
 import torch
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 from torch import Tensor
 
-BLOCK = 16  # bytes of a seed
-_LEVEL = BLOCK + 1  # bytes of a level's correction: a seed's, and two control bits
+from hush.mpc.ring.blocks import (
+    BLOCK,
+    LEFT,
+    LEVEL,
+    ONE,
+    RIGHT,
+    Integers,
+    Words,
+    as_bytes,
+    as_words,
+    descend,
+    fixed,
+    grow,
+    joined,
+    on,
+    root,
+)
+
 _SKIPPED = 3  # levels that are not grown
 _PER_LEAF = 1 << _SKIPPED  # ring elements of 64 bits in a leaf
 _LEAF_BYTES = 8 * _PER_LEAF
 _BATCH = 8  # keys expanded at once: their widest level stays in a core's cache
-Words = NDArray[np.uint64]  # [..., 2]: a block as two little-endian words
-Integers = NDArray[np.uint64]
-_ONE = np.uint64(1)
-_SEED = np.array([0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF], dtype=np.uint64)
-
-
-def _fixed(name: bytes) -> algorithms.AES:
-    """A public key that nobody chose: the hash of its name."""
-    return algorithms.AES(hashlib.sha256(b"hush dpf " + name).digest()[:BLOCK])
-
-
-_LEFT, _RIGHT = _fixed(b"left"), _fixed(b"right")
-_LEAF = [_fixed(b"leaf %d" % block) for block in range(_LEAF_BYTES // BLOCK)]
+_LEAF = [fixed(b"leaf %d" % block) for block in range(_LEAF_BYTES // BLOCK)]
 
 
 def depth(classes: int) -> int:
@@ -66,7 +68,7 @@ def depth(classes: int) -> int:
 
 def key_bytes(classes: int) -> int:
     """Size of one key of one place."""
-    return BLOCK + _LEVEL * depth(classes) + _LEAF_BYTES
+    return BLOCK + LEVEL * depth(classes) + _LEAF_BYTES
 
 
 # ---------------------------------------------------------------------- dealing
@@ -79,39 +81,23 @@ def deal(places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"places lie in 0..{classes - 1}")
     count, levels = places.numel(), depth(classes)
     x = places.reshape(-1).numpy().astype(np.uint64)
-    nodes = [_root(_random(count), side) for side in range(2)]
-    parts = [[_bytes(node)] for node in nodes]
+    nodes = [root(_random(count), side) for side in range(2)]
+    parts = [[as_bytes(node)] for node in nodes]
     for level in range(levels):
-        correction, nodes = _descend(nodes, (x >> np.uint64(levels - 1 - level + _SKIPPED)) & _ONE)
+        correction, nodes = descend(nodes, (x >> np.uint64(levels - 1 - level + _SKIPPED)) & ONE)
         for own in parts:
             own.append(correction)
     last = _last(nodes, x & np.uint64(_PER_LEAF - 1))
-    keys = [np.concatenate([*own, _bytes(last)], 1) for own in parts]
+    keys = [np.concatenate([*own, as_bytes(last)], 1) for own in parts]
     return torch.from_numpy(keys[0]), torch.from_numpy(keys[1])
-
-
-def _descend(nodes: list[Words], turn: Integers) -> tuple[NDArray[np.uint8], list[Words]]:
-    """One level of both sides' paths: the correction [n, 17], and the next nodes.
-
-    It makes the children where the path is left equal, control bits too, and the control bits of those on it different.
-    """
-    grown = [(_grow(node, _LEFT), _grow(node, _RIGHT)) for node in nodes]
-    left, right = grown[0][0] ^ grown[1][0], grown[0][1] ^ grown[1][1]
-    right_turn = (turn == _ONE)[:, None]
-    seed = np.where(right_turn, left, right) & _SEED
-    control = (left[:, 0] & _ONE) ^ turn ^ _ONE, (right[:, 0] & _ONE) ^ turn
-    kept = np.where(right_turn, _joined(seed, control[1]), _joined(seed, control[0]))
-    after = [np.where(right_turn, b, a) ^ (_on(node) & kept) for node, (a, b) in zip(nodes, grown, strict=True)]
-    marks = (control[0] | (control[1] << _ONE)).astype(np.uint8)[:, None]
-    return np.concatenate([_bytes(seed), marks], 1), after
 
 
 def _last(nodes: list[Words], entry: Integers) -> Integers:
     """The leaves' correction [n, 8]: unit - leaf_0 + leaf_1 in the ring of 64 bits, negated where side 1 adds it."""
     unit = (entry[:, None] == np.arange(_PER_LEAF, dtype=np.uint64)).astype(np.uint64)
-    first, second = (np.concatenate([_grow(node, key) for key in _LEAF], 1) for node in nodes)
+    first, second = (np.concatenate([grow(node, key) for key in _LEAF], 1) for node in nodes)
     gap: Integers = unit - first + second
-    np.negative(gap, out=gap, where=_on(nodes[1]) != 0)
+    np.negative(gap, out=gap, where=on(nodes[1]) != 0)
     return gap
 
 
@@ -128,74 +114,38 @@ def expand(keys: Tensor, classes: int, side: int) -> Tensor:
 
 def _expand(raw: NDArray[np.uint8], classes: int, side: int) -> Tensor:
     count, levels = raw.shape[0], depth(classes)
-    nodes = _root(_words(raw[:, :BLOCK]), side)[:, None, :]
+    nodes = root(as_words(raw[:, :BLOCK]), side)[:, None, :]
     for level in range(levels):
-        start = BLOCK + level * _LEVEL
+        start = BLOCK + level * LEVEL
         width = -(-classes // (_PER_LEAF << (levels - 1 - level)))  # nodes of the next level that are needed
-        nodes = _widen(nodes, raw[:, start : start + _LEVEL], width)
-    values = _leaves(nodes, _words(raw[:, -_LEAF_BYTES:]), side)
+        nodes = _widen(nodes, raw[:, start : start + LEVEL], width)
+    values = _leaves(nodes, as_words(raw[:, -_LEAF_BYTES:]), side)
     return torch.from_numpy(values.reshape(count, -1)[:, :classes].view(np.int64))
 
 
 def _widen(nodes: Words, correction: NDArray[np.uint8], width: int) -> Words:
     """The first `width` nodes [n, width, 2] of the next level."""
-    seed, marks, on = _words(correction[:, :BLOCK]), correction[:, BLOCK].astype(np.uint64), _on(nodes)
+    seed, marks, active = as_words(correction[:, :BLOCK]), correction[:, BLOCK].astype(np.uint64), on(nodes)
     after = np.empty((nodes.shape[0], width, 2), np.uint64)
-    for child, key in enumerate((_LEFT, _RIGHT)):
-        grown = _grow(nodes, key)
-        grown ^= on & _joined(seed, (marks >> np.uint64(child)) & _ONE)[:, None, :]
+    for child, key in enumerate((LEFT, RIGHT)):
+        grown = grow(nodes, key)
+        grown ^= active & joined(seed, (marks >> np.uint64(child)) & ONE)[:, None, :]
         after[:, child::2] = grown[:, : (width + 1 - child) // 2]
     return after
 
 
 def _leaves(nodes: Words, correction: Integers, side: int) -> Integers:
     """Values [n, width, 8] of all leaves, corrected; of side 1 their negatives."""
-    on, values = _on(nodes), np.empty((*nodes.shape[:2], _PER_LEAF), np.uint64)
+    active, values = on(nodes), np.empty((*nodes.shape[:2], _PER_LEAF), np.uint64)
     for block, key in enumerate(_LEAF):
         cut = slice(2 * block, 2 * block + 2)
-        leaf, change = _grow(nodes, key), correction[:, None, cut]
+        leaf, change = grow(nodes, key), correction[:, None, cut]
         if side == 0:
-            np.add(leaf, on & change, out=values[..., cut])
+            np.add(leaf, active & change, out=values[..., cut])
         else:
-            np.subtract(on & (np.uint64(0) - change), leaf, out=values[..., cut])
+            np.subtract(active & (np.uint64(0) - change), leaf, out=values[..., cut])
     return values
-
-
-# ---------------------------------------------------------------------- blocks
-def _grow(nodes: Words, key: algorithms.AES) -> Words:
-    """AES(s) ^ s of every block."""
-    flat = np.ascontiguousarray(nodes)
-    room = np.empty(flat.nbytes + BLOCK - 1, np.uint8)  # what OpenSSL wants to be sure of
-    Cipher(key, modes.ECB()).encryptor().update_into(flat.view(np.uint8).reshape(-1).data, room.data)
-    grown: Words = room[: flat.nbytes].view(np.uint64).reshape(flat.shape)
-    grown ^= flat
-    return grown
-
-
-def _root(seeds: Words, side: int) -> Words:
-    """Seeds with the control bit of a side's root."""
-    return _joined(seeds & _SEED, np.uint64(side))
-
-
-def _joined(seeds: Words, bit: Integers | np.uint64) -> Words:
-    """Seeds whose lowest bit is free, with that bit."""
-    out = seeds.copy()
-    out[..., 0] |= bit
-    return out
-
-
-def _on(nodes: Words) -> Words:
-    """All ones [..., 1] where the control bit is set."""
-    return (np.uint64(0) - (nodes[..., 0] & _ONE))[..., None]
 
 
 def _random(count: int) -> Words:
     return np.frombuffer(os.urandom(BLOCK * count), np.uint64).reshape(count, 2)
-
-
-def _words(data: NDArray[np.uint8]) -> Words:
-    return np.ascontiguousarray(data).view(np.uint64)
-
-
-def _bytes(words: Integers) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(words).view(np.uint8)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from hush.mpc.cells import Cells
 from hush.mpc.fixed_point import encode
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
@@ -15,6 +16,7 @@ from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
 from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate
 from hush.protocols.replicated import exact as exactly
+from hush.protocols.replicated import pick as picking
 from hush.protocols.replicated import shuffle as shuffling
 from hush.protocols.replicated.contribute import contribute
 from hush.protocols.replicated.cost import ReplicatedCost
@@ -117,6 +119,10 @@ class Replicated(LocalPrimitives):
             return lookup.secret_table(self.party, points, table)
         scale = self._frac(frac)
         return lookup.public_table(self.party, points, encode(table, self.ring, scale), scale, self.ring)
+
+    def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
+        """`pick.pick`."""
+        return picking.pick(self.party, x, cells, tables)
 
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "trees.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -451,10 +452,36 @@ std::vector<std::string> names() {
     return out;
 }
 
+using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
+using Words = nb::ndarray<const int64_t, nb::c_contig, nb::device::cpu>;
+
+void trees(const nb::bytes &keys, const Bytes &corrections, const Words &seeds, const Words &offsets, const Words &tables,
+           const nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> &out, std::array<int64_t, 3> shape,
+           int side) {
+    const auto [fine, lowest, highest] = shape;
+    require(hush::trees_supported(), "this CPU has no AES instructions");
+    require(fine >= 1 && fine < 24 && lowest >= 0 && highest >= lowest && highest + fine + 2 <= 64, "no such cells");
+    const int64_t n = static_cast<int64_t>(out.shape(0)), count = static_cast<int64_t>(out.shape(1));
+    const int64_t cells = int64_t{1} << fine, widths = highest - lowest + 1, depth = highest + fine + 2 - lowest;
+    const int64_t entries = widths * (cells + 1) + (lowest == 0 ? cells + 1 : 0);
+    require(keys.size() == 48 && (side == 0 || side == 1), "three keys, and side 0 or 1");
+    require(static_cast<int64_t>(corrections.size()) == n * (17 * depth + 8 * widths), "corrections of another size");
+    require(static_cast<int64_t>(seeds.size()) == 2 * n && static_cast<int64_t>(offsets.size()) == n, "seeds or offsets of another size");
+    require(static_cast<int64_t>(tables.size()) == entries * count, "tables of another size");
+    const auto *key = reinterpret_cast<const uint8_t *>(keys.c_str());
+    nb::gil_scoped_release unlocked;
+    const auto space = work_space(hush::trees_work(fine));
+    const auto words = [](const Words &x) { return reinterpret_cast<const uint64_t *>(x.data()); };
+    hush::trees({n, count, fine, lowest, highest, side, {key, key + 16, key + 32}, corrections.data(), words(seeds),
+                 words(offsets), words(tables), reinterpret_cast<uint64_t *>(out.data()), space.get()});
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
     m.def("supported", &names);
+    m.def("has_trees", &hush::trees_supported);
+    m.def("trees", &trees, "keys"_a, "corrections"_a, "seeds"_a, "offsets"_a, "tables"_a, "out"_a, "shape"_a, "side"_a);
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string &>(), "isa"_a)
         .def_prop_ro("isa", &Kernels::name)
