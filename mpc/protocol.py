@@ -184,6 +184,19 @@ class Protocol(ABC):
         number of x.ring = Z_2^64; 0 out of the cells' range."""
         raise ValueError(f"the protocol {self.name!r} deals no trees: use the schedule 'lan', which asks for none")
 
+    def pick_product(
+        self, x: Shared, y: Shared, offset: float, cells: Cells, tables: Tensor
+    ) -> Step[tuple[Shared, Shared]]:
+        """(z, `pick` of z) for z = x @ y + offset, not truncated: at the sum of their scales."""
+        exact = yield from self.matmul(x, y, frac=x.frac + y.frac)
+        z = self.add_public(exact, offset)
+        return z, (yield from self.pick(z, cells, tables))
+
+    def highest(self, x: Shared, row: Tensor, *, shift: int, bins: int) -> Step[Shared]:
+        """[R] (frac 0): of each row the largest floor(x / 2^shift) units of its entries, or one less; x [N] in Z_2^64,
+        2^shift <= x < bins 2^shift units, bins a power of two from 8, `row` [N] sorted, from 0, without gaps."""
+        raise ValueError(f"the protocol {self.name!r} deals no codes: use the schedule 'lan', which asks for none")
+
     # ------------------------------------------------------------------ bits
     @abstractmethod
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:

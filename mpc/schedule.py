@@ -26,6 +26,11 @@ class Schedule:
     round_blocks: int
 
     @property
+    def deals(self) -> bool:
+        """Whether a party deals trees, codes and masks where that saves a round."""
+        return self.round_blocks > 0
+
+    @property
     def few(self) -> int:
         """Elements up to which a round saved is worth 256 bits more for each of them."""
         return self.round_bits >> 8

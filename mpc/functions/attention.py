@@ -156,7 +156,7 @@ def _attend(p: Protocol, scores: Scores, values: Shared, chunk: Chunk, limits: L
     entries = chunk.collect(p, found)
     del found
     f, rows, approx = scores.frac, chunk.masked.rows, limits.approx
-    late = entries.numel > _results(chunk, values) and _fits(chunk, values, f, limits)
+    late = entries.numel > _results(chunk, values) and _fits(chunk, values, f, limits, softmax.most(p.schedule))
     _, powers, total = yield from exponentials(p, entries, chunk.masked, approx)
     del entries
     if late:
@@ -184,6 +184,6 @@ def _results(chunk: Chunk, values: Shared) -> int:
     return math.prod((*lead, chunk.box.height, values.shape[-1]))
 
 
-def _fits(chunk: Chunk, values: Shared, frac: int, limits: Limits) -> bool:
+def _fits(chunk: Chunk, values: Shared, frac: int, limits: Limits, most: float) -> bool:
     """Whether sums of values that are not divided yet stay within the ring."""
-    return math.log2(softmax.MOST * chunk.box.width * limits.value_bound) + frac + values.frac < 61
+    return math.log2(most * chunk.box.width * limits.value_bound) + frac + values.frac < 61

@@ -48,7 +48,7 @@ def inverse_between(p: Protocol, x: Shared, *, low: float, high: float, frac: in
     if not 0.75 <= low <= high <= most(x.frac) or x.ring.bits != 64:
         raise ValueError(f"1/x is known here for x in 2^64 from 3/4 to {most(x.frac):g}, not from {low} to {high}")
     span = math.floor(low * 2.0**x.frac), math.ceil(high * 2.0**x.frac), _FINE
-    if affordable(p, x, _ROUNDS_SAVED, Cells.covering(*span)):
+    if affordable(p, x.numel, _ROUNDS_SAVED, Cells.covering(*span)):
         found = lines(RECIPROCAL, 1.0, *span, x.frac, frac)
         if found is not None:
             return (yield from evaluate(p, x, found))

@@ -97,11 +97,20 @@ def evaluate(p: Protocol, x: Shared, found: Lines) -> Step[Shared]:
     Error: `found.error`, relative, one unit, and one for each of its shifts. Outside: 0 above and below the cells.
     Rounds: `pick` and one truncated product.
     """
-    units = x.with_frac(0)
-    picked = yield from p.pick(units, found.cells, found.tables)
+    picked = yield from p.pick(x.with_frac(0), found.cells, found.tables)
+    return (yield from _along(p, x, picked, found))
+
+
+def evaluate_dot(p: Protocol, x: Shared, y: Shared, offset: float, found: Lines) -> Step[Shared]:
+    """The curve at x @ y + offset, a round earlier than by a product and `evaluate`."""
+    product, picked = yield from p.pick_product(x, y, offset, found.cells, found.tables)
+    return (yield from _along(p, product, picked, found))
+
+
+def _along(p: Protocol, x: Shared, picked: Shared, found: Lines) -> Step[Shared]:
     if not found.shifts:
         return picked[1].with_frac(found.frac)
-    gap = p.sub(units, picked[0])
+    gap = p.sub(x.with_frac(0), picked[0])
     slopes = [picked[2 + i].with_frac(shift) for i, shift in enumerate(found.shifts)]
     moved = yield from together(*(p.mul(gap, slope, frac=0) for slope in slopes))
     total = picked[1]
@@ -110,9 +119,9 @@ def evaluate(p: Protocol, x: Shared, found: Lines) -> Step[Shared]:
     return total.with_frac(found.frac)
 
 
-def affordable(p: Protocol, x: Shared, rounds: int, cells: Cells) -> bool:
-    """Whether growing trees for all of x costs less than so many rounds."""
-    return cells.blocks * x.numel <= rounds * p.schedule.round_blocks
+def affordable(p: Protocol, count: int, rounds: int, cells: Cells) -> bool:
+    """Whether growing trees for so many numbers costs less than so many rounds."""
+    return cells.blocks * count <= rounds * p.schedule.round_blocks
 
 
 def _groups(cells: Cells, reach: Reals, values: Reals, slopes: Reals) -> list[tuple[float, float, int]] | None:

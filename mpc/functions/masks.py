@@ -72,6 +72,19 @@ class Rows:
         """[*lead, *tail[:-1], 1] from [L, R]."""
         return x.reshape(*shape[:-1], 1)
 
+    def flat(self, x: Shared) -> tuple[Shared, Tensor]:
+        """[L K] from [L, K], and the row of each entry among all L R."""
+        lead = torch.arange(x.shape[0])[:, None] * len(self.lengths)
+        return x.reshape(-1), (lead + self.row).reshape(-1)
+
+    def unflat(self, x: Shared, shape: torch.Size) -> Shared:
+        """[L, R] from [L R]; `shape`: that of the entries."""
+        return x.reshape(shape[0], len(self.lengths))
+
+    def count(self, x: Shared) -> int:
+        """How many rows all entries [L, K] make."""
+        return x.shape[0] * len(self.lengths)
+
     def sum(self, x: Shared) -> Shared:
         """[L, R]: the sum of each row of [L, K]."""
         count = len(self.lengths)
@@ -103,6 +116,18 @@ class Whole:
     def per_row(self, x: Shared, shape: torch.Size) -> Shared:
         """x itself."""
         return x
+
+    def flat(self, x: Shared) -> tuple[Shared, Tensor]:
+        """Flattened, and the row of each entry."""
+        return x.reshape(-1), torch.arange(self.count(x)).repeat_interleave(x.shape[-1])
+
+    def unflat(self, x: Shared, shape: torch.Size) -> Shared:
+        """[..., 1] from one value a row; `shape`: that of the entries."""
+        return x.reshape(*shape[:-1], 1)
+
+    def count(self, x: Shared) -> int:
+        """How many rows."""
+        return x.shape[:-1].numel()
 
     def sum(self, x: Shared) -> Shared:
         """[..., 1]: the sum of each row."""

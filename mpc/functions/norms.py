@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from hush.mpc.functions.rsqrt import rsqrt, scaled_rsqrt
+from hush.mpc.functions.lines import evaluate_dot
+from hush.mpc.functions.rsqrt import rsqrt, rsqrt_lines, scaled_rsqrt
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
@@ -183,6 +184,14 @@ def _unit_rows(
     p: Protocol, x: Shared, *, peak: float, total: float, eps: float, factor: float, approx: str = "default"
 ) -> Step[Shared]:
     """x * sqrt(factor) / sqrt(sum(x^2) + eps) over the last dimension, at x.frac; |x| <= peak, sum(x^2) <= total."""
+    root, headroom = math.sqrt(factor), x.frac + math.log2(factor) / 2
+    rows, exact = x.shape[:-1].numel(), 2 * x.frac
+    if approx != "puma" and max(2 * math.log2(peak), math.log2(total)) <= _SUM_LIMIT - exact:
+        floor = max(eps, 2.0**-exact)
+        found = rsqrt_lines(p, rows, exact, total * 1.01 + 2 * floor, floor, root, headroom)
+        if found is not None:
+            dot = yield from evaluate_dot(p, *_as_products(x), floor, found)
+            return (yield from p.mul(x, dot.reshape(*x.shape[:-1], 1), frac=x.frac))
     squares = yield from sum_of_squares(p, x, peak=peak, total=total)
     floor = max(eps, 2.0**-squares.frac)
     inverse = yield from scaled_rsqrt(
@@ -190,11 +199,16 @@ def _unit_rows(
         p.add_public(squares, floor),
         bound=total * 1.01 + 2 * floor,
         floor=floor,
-        factor=math.sqrt(factor),
-        headroom=x.frac + math.log2(factor) / 2,
+        factor=root,
+        headroom=headroom,
         approx=approx,
     )
     return (yield from p.mul(x, inverse, frac=x.frac))
+
+
+def _as_products(x: Shared) -> tuple[Shared, Shared]:
+    """x as rows [..., 1, n] and columns [..., n, 1], whose products are its squares' sums."""
+    return x.local(lambda t: t[..., None, :]), x.local(lambda t: t[..., :, None])
 
 
 def sum_of_squares(p: Protocol, x: Shared, *, peak: float, total: float) -> Step[Shared]:
@@ -212,7 +226,5 @@ def sum_of_squares(p: Protocol, x: Shared, *, peak: float, total: float) -> Step
     size = next(s for s in range(n, 0, -1) if n % s == 0 and math.log2(min(s * peak**2, total)) <= room)
     frac = min(2 * x.frac, math.floor(_SUM_LIMIT - math.log2(total)))
     pieces = x.reshape(*x.shape[:-1], n // size, size)
-    sums = yield from p.matmul(
-        pieces.local(lambda t: t[..., None, :]), pieces.local(lambda t: t[..., :, None]), frac=frac
-    )
+    sums = yield from p.matmul(*_as_products(pieces), frac=frac)
     return sums.reshape(*x.shape[:-1], n // size).sum(-1, keepdim=True)

@@ -79,11 +79,9 @@ def scaled_rsqrt(
     tables of e, the first a polynomial of degree 7 in the octave (`puma`: degree 4, as published).
     Rounds: normalise, 4 truncated products, one exact product; or, where the schedule has it so, 4 in all (`lines`).
     """
-    span = max(1, math.floor(floor * 2.0**x.frac)), math.ceil(bound * 2.0**x.frac)
-    if approx != "puma" and affordable(p, x, _ROUNDS_SAVED, Cells.covering(*span, _FINE)):
-        found = _lines(*span, x.frac, factor, headroom)
-        if found is not None:
-            return (yield from evaluate_lines(p, x, found))
+    found = None if approx == "puma" else rsqrt_lines(p, x.numel, x.frac, bound, floor, factor, headroom)
+    if found is not None:
+        return (yield from evaluate_lines(p, x, found))
     parts = yield from normalise(p, x, bound=bound, floor=floor)
     halves = [(-n) // 2 for n in parts.exponents()]
     odd = [(-n) % 2 for n in parts.exponents()]
@@ -96,9 +94,14 @@ def scaled_rsqrt(
     return (yield from p.mul(small, power, frac=g)).with_frac(g - shift)
 
 
-def _lines(low: int, high: int, x_frac: int, factor: float, headroom: float) -> Lines | None:
-    """Lines with a relative error of 2^-19.7 at every magnitude, if there are: their units leave room for a product of
-    `headroom`, or for as much as fits."""
+def rsqrt_lines(
+    p: Protocol, count: int, x_frac: int, bound: float, floor: float, factor: float, headroom: float
+) -> Lines | None:
+    """Lines for `scaled_rsqrt` of so many x at x_frac, with a relative error of 2^-19.7 at every magnitude; None if the
+    schedule has other ways, or there are none: their units leave room for a product of `headroom`, or for what fits."""
+    low, high = max(1, math.floor(floor * 2.0**x_frac)), math.ceil(bound * 2.0**x_frac)
+    if not affordable(p, count, _ROUNDS_SAVED, Cells.covering(low, high, _FINE)):
+        return None
     largest = math.frexp(factor / math.sqrt(low * 2.0**-x_frac))[1]
     frac = min(60 - largest, int(61 - headroom) if headroom else 60)
     if factor / math.sqrt(high * 2.0**-x_frac) < 2.0 ** (_LEAST_BITS - frac):

@@ -9,27 +9,24 @@ from torch import Tensor
 
 from hush.mpc.functions.declare import Elementwise, declare
 from hush.mpc.functions.exp import exp_nonpositive, exp_puma
-from hush.mpc.functions.inverse import inverse_between, most
+from hush.mpc.functions.inverse import inverse_between
+from hush.mpc.functions.inverse import most as invertible
 from hush.mpc.functions.log import log
 from hush.mpc.functions.masks import Rows, Whole, settle
+from hush.mpc.functions.pivot import ROOM, below, near_maximum
 from hush.mpc.functions.reciprocal import reciprocal
 from hush.mpc.protocol import Protocol
-from hush.mpc.ring import Ring
+from hush.mpc.schedule import Schedule
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
 EXP: dict[str, Elementwise] = {"default": exp_nonpositive, "puma": exp_puma}
-COARSE_FRAC = 3
-"""Fraction bits of the scores that a maximum is sought among: rounding moves each by at most 1.5 * 2^-3."""
-ROOM = 0.1875
-"""How far the number that is subtracted may lie from the row's maximum: the default exp is good up to 0.5 above 0."""
-LEAST, MOST = 0.82, 1.22
-"""exp(-ROOM) and exp(ROOM), with the error of exp: a row of n entries sums to LEAST .. MOST * n."""
+LEAST = 0.82
+"""exp(-ROOM), with the error of exp: a row sums to at least that, and to at most `most` for each of its entries."""
 SILENT = 16.0
 """A score this far below its row's maximum has exp exactly 0 in every set (they cut at -14)."""
 FLOOR = -(2.0**24)
 """What log_softmax gives for entries that an infinite mask takes out."""
-_LIFT = 2  # bits by which the maximum is raised, for a truncation that widens it and takes them off again
 SPARE_BITS = 4
 """Fraction bits of 1/sum beyond the result's: a flat row of n entries sums to 1 within n 2^-23."""
 
@@ -46,8 +43,7 @@ def softmax(
 ) -> Step[Shared]:
     """softmax(x + mask) over the last dimension, at x.frac, for |x| <= bound and a public additive (or boolean) mask.
 
-    m = row maximum, to within ROOM, by comparisons of coarse scores in a narrow ring (narrowing is local); e =
-    exp(x - m); e / sum(e) with one reciprocal a row. `puma`: the exact maximum, PUMA's exp and reciprocal.
+    m = row maximum, or near it (`pivot.near_maximum`); e = exp(x - m); e / sum(e) with one reciprocal a row. `puma`: the exact maximum, PUMA's exp and reciprocal.
     Error: at most 5e-4 up to 128 entries, 3e-3 up to 2048, reached where one entry stands against all others, equal and
     about 8 below it (`puma`: 0.11 and 0.25 there, published so); usually 1e-4. Rows sum to 1 within n^(1/2) * 2^-16.
     Masks: -1e4, -1e9, finfo.min and -inf all mean "not there" where they lie more than 2*bound + 16 below their
@@ -67,11 +63,17 @@ def softmax(
     return masked.rows.scatter(shares).reshape(*x.shape)
 
 
+def most(schedule: Schedule) -> float:
+    """The largest exp(x - m), with its error: exp(`pivot.below`), as a literal that every machine reads alike."""
+    return 1.62 if below(schedule) > ROOM else 1.22
+
+
 def invert_sums(p: Protocol, total: Shared, longest: int, *, frac: int, approx: str) -> Step[Shared]:
     """1/total for the sums of rows of at most so many exponentials (`puma`: by PUMA's reciprocal)."""
-    if approx == "puma" or MOST * longest > most(total.frac):
-        return reciprocal(p, total, bound=MOST * longest, floor=LEAST, frac=frac, approx=approx)
-    return inverse_between(p, total, low=LEAST, high=MOST * longest, frac=frac)
+    peak = most(p.schedule) * longest
+    if approx == "puma" or peak > invertible(total.frac):
+        return reciprocal(p, total, bound=peak, floor=LEAST, frac=frac, approx=approx)
+    return inverse_between(p, total, low=LEAST, high=peak, frac=frac)
 
 
 def log_softmax(
@@ -84,41 +86,17 @@ def log_softmax(
     """
     masked = Masked.of(x.shape, mask, bound)
     m, _, total = yield from exponentials(p, masked.enter(p, x), masked, approx)
-    spread = yield from log(p, total, bound=MOST * masked.rows.longest, floor=LEAST)
+    spread = yield from log(p, total, bound=most(p.schedule) * masked.rows.longest, floor=LEAST)
     level = masked.rows.per_row(p.add(m, spread), x.shape)
     return p.sub(x if masked.mask is None else p.add_public(x, masked.mask.clamp(min=FLOOR)), level)
 
 
 def exponentials(p: Protocol, x: Shared, masked: Masked, approx: str) -> Step[tuple[Shared, Shared, Shared]]:
-    """(m, exp(x - m), its sums), m each row's maximum, to within ROOM (exactly, for `puma`)."""
+    """(m, exp(x - m), its sums), m each row's maximum, or near it (exactly, for `puma`)."""
     rows = masked.rows
-    m = yield from _pivot(p, x, masked, exact=approx == "puma")
+    m = yield from near_maximum(p, x, rows, bound=masked.range / 2, exact=approx == "puma")
     powers = yield from EXP[approx](p, p.sub(x, rows.spread(m)), bound=masked.range + 1.0)
     return m, powers, rows.sum(powers)
-
-
-def _pivot(p: Protocol, x: Shared, masked: Masked, *, exact: bool) -> Step[Shared]:
-    """Each row's maximum, or a number within ROOM of it.
-
-    The scores' coarse form in the smallest ring that holds it costs nothing to make, and selections there cost a sixth
-    of those in 2^64; what is found is widened, one element a row. Scores too large for 2^32 (a secret mask's) stay in
-    2^64, and comparisons drop low bits instead.
-    """
-    rows, largest = masked.rows, masked.range / 2 + 1.0
-    shift, width = x.frac - COARSE_FRAC, math.ceil(math.log2(largest)) + COARSE_FRAC + _LIFT + 2
-    if exact or shift < 0 or width > min(32, x.ring.bits - shift):
-        drop = 0 if exact else tolerance(x.frac, rows.longest)
-        return (yield from rows.maximum(p, x, bound=masked.range / 2, drop=drop))
-    coarse = yield from p.truncate(x, COARSE_FRAC, ring=Ring(width))
-    found = yield from rows.maximum(p, coarse, bound=largest, drop=0)
-    wide = yield from p.truncate(p.rescale(found, COARSE_FRAC + _LIFT), COARSE_FRAC, ring=x.ring)
-    return p.rescale(wide, x.frac)
-
-
-def tolerance(frac: int, entries: int) -> int:
-    """The low bits that a tournament of so many entries may ignore to miss the maximum by at most ROOM."""
-    levels = max(1, math.ceil(math.log2(entries)))
-    return max(0, frac + math.floor(math.log2(ROOM / levels)))
 
 
 class Masked:

@@ -28,6 +28,9 @@ def trees(
 ) -> None:
     """out [n, T] = shares of a side times the tables (`hush.mpc.ring.torch_cells`); shape: fine, lowest, highest."""
 
+def turned_sums(codes: NDArray[np.uint8], turns: Ints, row: Ints, out: NDArray[np.uint8]) -> None:
+    """out [rows, B] += codes [N, B], each turned and added to its row."""
+
 class Kernels:
     """The kernels of one instruction set."""
 

@@ -187,6 +187,13 @@ class CpuKernels(CpuSteps):
         _cpu.trees(_TREE_KEYS, given, own, w, entries, out.numpy(), shape, side)
         return out
 
+    def turned_sums(self, codes: Tensor, turns: Tensor, row: Tensor, rows: int) -> Tensor:
+        """Two runs of additions a code."""
+        out = torch.zeros(rows, codes.shape[1], dtype=torch.uint8)
+        given, by, whose = (v.contiguous().numpy() for v in (codes, turns, row))
+        _cpu.turned_sums(given, by, whose, out.numpy())
+        return out
+
     def __repr__(self) -> str:
         return f"CpuKernels({self._native.isa!r})"
 

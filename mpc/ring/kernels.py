@@ -77,6 +77,11 @@ class Kernels(Protocol):
         in (`protocols.replicated.prefix`), from corrections uint8 [n, bytes], the side's seeds int64 [n, 2] and the
         offsets int64 [n]. On the CPU."""
 
+    def turned_sums(self, codes: Tensor, turns: Tensor, row: Tensor, rows: int) -> Tensor:
+        """uint8 [rows, B] mod 2^8: the sum over each row of codes uint8 [N, B], each turned by turns int64 [N], so that
+        its entry v comes to lie at v + turn mod B, a power of two; `row` int64 [N] says whose code each is. On the CPU.
+        """
+
     def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
         """uint8 [nbytes]: ChaCha20 (RFC 8439) of a 32-byte key and a 12-byte nonce, counter from 0."""
 

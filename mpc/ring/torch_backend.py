@@ -20,6 +20,7 @@ from hush.mpc.ring.torch_steps import TorchSteps
 WORD = 64
 _LIMB = 16
 _CELL_SHARES = 1 << 21  # that are there at a time
+_TURNED = 1 << 20
 _EXACT_K = 1 << 20  # 2^20 products of two 16-bit limbs stay below 2^53
 
 
@@ -159,6 +160,16 @@ class TorchKernels(TorchSteps):
             shares = torch_cells.expand(corrections[cut], seeds[cut], offsets[cut], cells, side)
             found.append(self.matmul(shares, tables, RING64))
         return torch.cat(found)
+
+    def turned_sums(self, codes: Tensor, turns: Tensor, row: Tensor, rows: int) -> Tensor:
+        """Some codes at a time."""
+        bins = codes.shape[1]
+        out, each = codes.new_zeros(rows, bins), max(1, _TURNED // bins)
+        for start in range(0, codes.shape[0], each):
+            cut = slice(start, start + each)
+            place = (torch.arange(bins) - turns[cut, None]) & (bins - 1)
+            out.index_add_(0, row[cut], codes[cut].gather(1, place))
+        return out
 
     def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
         """ChaCha20 by OpenSSL."""

@@ -209,6 +209,13 @@ class SingleProcess(Protocol):
         chosen = tables[:, cells.find(units)]
         return done(Shared((chosen.to(x.parts[0].dtype),), 0, x.ring))
 
+    def highest(self, x: Shared, row: Tensor, *, shift: int, bins: int) -> Step[Shared]:
+        """The largest floor itself."""
+        self._within("highest", x, math.ldexp(bins, shift - x.frac))
+        empty = torch.zeros(int(row[-1]) + 1, dtype=torch.int64)
+        found = empty.scatter_reduce(0, row, self._units(x) >> shift, "amax")
+        return done(Shared((found.to(x.parts[0].dtype),), 0, x.ring))
+
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """[x < 0], exact at any `drop`."""

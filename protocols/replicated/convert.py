@@ -17,7 +17,7 @@ from hush.mpc.step import Round, Step, together
 from hush.protocols.replicated import adder, rotation, wire
 from hush.protocols.replicated.boolean import Parts, join_parts
 from hush.protocols.replicated.linear import same_kind
-from hush.protocols.replicated.pair_truncate import truncate_pair
+from hush.protocols.replicated.pair_truncate import Mask, truncate_masked, truncate_pair
 from hush.protocols.replicated.pairs import share_sum
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.truncate import narrow_shared
@@ -86,7 +86,12 @@ def select(party: Party, bit: SharedBits, x: Shared) -> Step[Shared]:
 
 
 def select_sum(
-    party: Party, bits: Sequence[SharedBits], xs: Sequence[Shared], frac: int | None = None, ring: Ring | None = None
+    party: Party,
+    bits: Sequence[SharedBits],
+    xs: Sequence[Shared],
+    frac: int | None = None,
+    ring: Ring | None = None,
+    schedule: Schedule = LAN,
 ) -> Step[Shared]:
     """sum_j bit_j * x_j, exact at any scale, for m one-plane bits and values of one shape, ring and scale; or that sum
     truncated to `frac` in `ring`.
@@ -101,23 +106,32 @@ def select_sum(
 
     Views: P1 sees every a_1 and d_1 and P2's masked term, under 2m + 1 draws of k_20; P2 sees P1's, under k_01; P0
     nothing. Rounds 2; bits (2m + 2) k an element in all: 4k for one (dealing a, then multiplying, would cost 6k).
-    Exact; no leakage. Truncated: rounds 4, bits 2mk + k + k' + 3e; error and leakage those of `pair_truncate`.
+    Exact; no leakage. Truncated: rounds 4, bits 2mk + k + k' + 3e; or, where the schedule has rounds so dear, the mask
+    is dealt in step 1 too: rounds 3, bits 2mk + 2k + 3k' + e. Error and leakage those of `pair_truncate`.
     """
     _check(bits, xs)
     first, steps = xs[0], []
     scale, out = first.frac if frac is None else frac, ring or first.ring
     widths = None if frac is None else Widths(first.ring, out, first.frac - scale)
     joined = widths is not None and not widths.local
+    early = joined and widths is not None and deals_mask(schedule, first.numel, widths)
     for piece in rotation.slices(first.numel):
         span = slice(piece.start // rotation.WORD, -(-piece.stop // rotation.WORD))
         planes = [(bit.parts[0][0, span], bit.parts[1][0, span]) for bit in bits]
         values = [_flat(x, piece) for x in xs]
-        steps.append(_choose(party, party.role(piece.rotation), planes, values, first.ring, widths if joined else None))
+        role, end = party.role(piece.rotation), widths if joined else None
+        steps.append(_choose(party, role, planes, values, first.ring, end, early))
     parts = tuple(part.reshape(first.shape) for part in join_parts(list((yield from together(*steps))), 0))
     if joined:
         return Shared(parts, scale, out)
     chosen = replace(first, parts=parts)
     return chosen if widths is None else narrow_shared(party, chosen, widths)
+
+
+def deals_mask(schedule: Schedule, numel: int, w: Widths) -> bool:
+    """Whether a truncation's mask is dealt beside a selection: a round less, for k + 2k' - 2e bits an element more."""
+    more = w.ring.bits + 2 * w.out.bits - 2 * w.top.bits
+    return schedule.deals and numel * more <= schedule.round_bits
 
 
 def _check(bits: Sequence[SharedBits], xs: Sequence[Shared]) -> None:
@@ -137,28 +151,47 @@ def _flat(x: Shared, piece: rotation.Slice) -> Parts:
 
 
 def _choose(
-    party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: Ring, widths: Widths | None
+    party: Party, role: int, bits: list[Parts], xs: list[Parts], ring: Ring, widths: Widths | None, early: bool
 ) -> Step[Parts]:
     numel, kernels = xs[0][0].shape[0], party.kernels
     if role == 0:
         draws = [party.with_prev.elements((numel,), ring) for _ in range(2 * len(xs))]
         pairs = zip(bits, xs, draws[::2], draws[1::2], strict=True)
         dealt = [m for b, x, a, d in pairs for m in kernels.deal_choice(b, x, (a, d), ring)]
-        yield Round(to_next=tuple(wire.pack(kernels, m, ring) for m in dealt))
-        return (yield from _settle(party, role, None, numel, ring, widths))
-    take = _take if role == 1 else _mirror
-    dealt = yield from take(party, 2 * len(xs), numel, ring)
+        mask = Mask.deal(party, numel, widths) if early and widths is not None else ()
+        yield Round(to_next=tuple(wire.pack(kernels, m, ring) for m in dealt), to_prev=mask)
+        return (yield from _settle(party, role, None, numel, ring, widths, early))
+    own: Mask | None = None
+    if role == 1:
+        own = Mask.drawn(party, numel, widths) if early and widths is not None else None
+        dealt = yield from _take(party, 2 * len(xs), numel, ring)
+    elif early and widths is not None:
+        dealt = [party.with_next.elements((numel,), ring) for _ in range(2 * len(xs))]
+        own = yield from Mask.receive(party, numel, widths)
+    else:
+        dealt = yield from _mirror(party, 2 * len(xs), numel, ring)
     term = torch.zeros(numel, dtype=ring.dtype, device=xs[0][0].device)
     for b, x, a, d in zip(bits, xs, dealt[::2], dealt[1::2], strict=True):
         c, known, other = (b[1], x, x[1]) if role == 1 else (b[0], (x[1],), x[0])
         term = kernels.choose(c, known, other, (a, d), term, ring)
-    return (yield from _settle(party, role, term, numel, ring, widths))
+    return (yield from _settle(party, role, term, numel, ring, widths, early, own))
 
 
-def _settle(party: Party, role: int, term: Tensor | None, numel: int, ring: Ring, widths: Widths | None) -> Step[Parts]:
-    """The sum of two roles' terms as a sharing, truncated if `widths` say so."""
+def _settle(
+    party: Party,
+    role: int,
+    term: Tensor | None,
+    numel: int,
+    ring: Ring,
+    widths: Widths | None,
+    early: bool,
+    mask: Mask | None = None,
+) -> Step[Parts]:
+    """The sum of two roles' terms as a sharing, truncated if `widths` say so, under a dealt mask if `early`."""
     if widths is None:
         return (yield from share_sum(party, role, term, numel, ring))
+    if early:
+        return (yield from truncate_masked(party, role, term, mask, numel, widths))
     return (yield from truncate_pair(party, role, term, numel, widths))
 
 

@@ -21,6 +21,7 @@ from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared, SharedBits, words
 from hush.mpc.step import Step, together
 from hush.protocols.replicated import boolean, costs, costs_bits, linear
+from hush.protocols.replicated.convert import deals_mask
 from hush.protocols.replicated.costs import Rounds
 from hush.protocols.replicated.exact import mask_owner, wide
 from hush.protocols.replicated.local import LocalPrimitives
@@ -175,6 +176,19 @@ class ReplicatedCost(LocalPrimitives):
         out = meta((len(tables), *x.shape), 0, x.ring)
         return self._with(out, costs.pick(x.numel, cells, len(tables), x.ring))
 
+    def pick_product(
+        self, x: Shared, y: Shared, offset: float, cells: Cells, tables: Tensor
+    ) -> Step[tuple[Shared, Shared]]:
+        """As `pick.pick_product`."""
+        z = meta(linear.product_shape(x.shape, y.shape), x.frac + y.frac, x.ring)
+        picked = meta((len(tables), *z.shape), 0, x.ring)
+        return self._with((z, picked), costs.pick_product(z.numel, cells, len(tables), x.ring))
+
+    def highest(self, x: Shared, row: Tensor, *, shift: int, bins: int) -> Step[Shared]:
+        """As `unary.highest`."""
+        out = meta((int(row[-1]) + 1,), 0, x.ring)
+        return self._with(out, costs.highest(row, bins))
+
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """As `compare.negative`."""
@@ -226,7 +240,8 @@ class ReplicatedCost(LocalPrimitives):
         scale, out = x.frac if frac is None else frac, ring or x.ring
         widths = None if frac is None else Widths(x.ring, out, x.frac - scale)
         joined = None if widths is None or widths.local else widths
-        return self._with(meta(x.shape, scale, out), costs_bits.select(x.numel, x.ring, len(bits), joined))
+        early = joined is not None and deals_mask(self.schedule, x.numel, joined)
+        return self._with(meta(x.shape, scale, out), costs_bits.select(x.numel, x.ring, len(bits), joined, early))
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from hush.mpc.cells import Cells
 from hush.mpc.cost import Traffic
 from hush.mpc.ring import Ring
 from hush.mpc.ring.widths import Widths
+from hush.protocols.replicated import unary
 from hush.protocols.replicated.invocation import DIGEST_BYTES, POSITION_BYTES
 from hush.protocols.replicated.lookup import PUBLIC_ROTATION
 from hush.protocols.replicated.prefix import correction_bytes
@@ -55,10 +58,45 @@ def pick(numel: int, cells: Cells, tables: int, ring: Ring) -> Rounds:
     """`pick.pick`: P0 sends P1 and P2 the corrections; P1 and P2 tell each other k bits for each table."""
 
     def formula(n: int) -> Rounds:
-        dealt, k = n * correction_bytes(cells), size(n * tables, ring)
-        return [Traffic(((dealt, dealt), (0, 0), (0, 0))), Traffic(((0, 0), (k, 0), (0, k)))]
+        dealt = n * correction_bytes(cells)
+        return [Traffic(((dealt, dealt), (0, 0), (0, 0))), public_exchange(n * tables, ring)]
 
     return rotated(numel, formula)
+
+
+def pick_product(numel: int, cells: Cells, tables: int, ring: Ring) -> Rounds:
+    """`pick.pick_product`: P0 sends P1 and P2 the corrections, and P2 an element; P1 and P2 tell each other one."""
+
+    def formula(n: int) -> Rounds:
+        dealt, k = n * correction_bytes(cells), size(n, ring)
+        return [Traffic(((dealt, dealt + k), (k, 0), (0, k))), public_exchange(n * tables, ring)]
+
+    return rotated(numel, formula)
+
+
+def highest(row: Tensor, bins: int) -> Rounds:
+    """`unary.highest`: codes of `bins` bytes an entry from P0 to P2; counts, exchanged; the codes of their two digits;
+    those, exchanged; a product a row."""
+    pieces, ring = unary.cuts(row), unary.digit_ring(bins)
+    dealt = [Traffic(((0, cut.numel * bins), (0, 0), (0, 0))).rotate(cut.rotation) for cut in pieces]
+    counts = [public_exchange(cut.rows * (bins - 1), unary.COUNT).rotate(cut.rotation) for cut in pieces]
+
+    def digits(n: int) -> Rounds:
+        return [Traffic(((0, size(2 * unary.DIGIT * n, ring)), (0, 0), (0, 0))), public_exchange(2 * n, ring)]
+
+    rows = sum(cut.rows for cut in pieces)
+    return [
+        Traffic.merge(dealt),
+        Traffic.merge(counts),
+        *rotated(rows * (bins - 1), digits),
+        *product(rows, unary.widening(bins)),
+    ]
+
+
+def public_exchange(numel: int, ring: Ring) -> Traffic:
+    """`pairs.share_sum`: P1 and P2 tell each other k bits an element."""
+    k = size(numel, ring)
+    return Traffic(((0, 0), (k, 0), (0, k)))
 
 
 def product(numel: int, widths: Widths) -> Rounds:

@@ -71,12 +71,22 @@ def from_bits(numel: int, planes: int, ring: Ring) -> Rounds:
     return rotated(numel, lambda n: _deal_and_exchange(size(planes * n, ring), size(planes * n, ring)))
 
 
-def select(numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None) -> Rounds:
-    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation."""
+def select(
+    numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None, early: bool = False
+) -> Rounds:
+    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation, whose
+    mask P0 deals to P2 in round 1 if `early`."""
 
     def formula(n: int) -> Rounds:
         dealt, exchanged = _deal_and_exchange(2 * terms * size(n, ring), size(n, ring))
-        return [dealt, exchanged] if truncated is None else [dealt, *_truncate_pair(n, truncated)]
+        if truncated is None:
+            return [dealt, exchanged]
+        if not early:
+            return [dealt, *_truncate_pair(n, truncated)]
+        k, out, top = (size(n, r) for r in (truncated.ring, truncated.out, truncated.top))
+        mask = Traffic(((0, out + top), (0, 0), (0, 0)))
+        opened, shared = (Traffic(((0, 0), (each, 0), (0, each))) for each in (k, out))
+        return [Traffic.merge([dealt, mask]), opened, shared]
 
     return rotated(numel, formula)
 

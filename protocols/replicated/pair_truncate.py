@@ -2,15 +2,19 @@
 
 Functionality and range: those of `fused`, floor((z + t) / 2^f) for t uniform in [0, 2^f), which the adversary is given.
 What roles 1 and 2 hold after a selection is such a sum. To make it a sharing first (`pairs.share_sum`, 2k bits) and
-truncate that (`fused.truncate_shared`, k + k' + 3e) would send 2k bits more, in as many rounds.
+truncate that (`fused.truncate_shared`, k + k' + 3e) would send 2k bits more, in as many rounds. Where role 0 can deal
+its mask before the sum is there, `Mask` saves a round more.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from hush.mpc.ring.widths import Widths
+from hush.mpc.prg import Randomness
+from hush.mpc.ring.widths import Widths, flip
 from hush.mpc.step import Round, Step
 from hush.protocols.replicated import wire
 from hush.protocols.replicated.boolean import Parts
@@ -63,6 +67,79 @@ def truncate_pair(party: Party, role: int, term: Tensor | None, numel: int, w: W
     wrapped = (1 - (g1 << 1)).bitwise_and_(_spread(h, w))
     first, second = yield from share_sum(party, 1, wrapped, numel, w.top)
     return _plus(y2, first, w), _plus(-w.middle(h), second, w)
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What a role holds of a mask H in Z_2^k that role 0 has dealt before there is a sum to be masked: its summand of H
+    (roles 1 and 2), and of -H_hi in Z_2^k' and H_msb in Z_2^e.
+
+    H = H_1 + H_2 with H_1 drawn from k_01 and H_2 from k_20; the summands of -H_hi and H_msb of role 1 are drawn from
+    k_01, P0 -> P2: role 2's. Bits k' + e an element; the message travels with another of role 0's.
+    """
+
+    own: Tensor
+    middle: Tensor
+    top: Tensor
+
+    @classmethod
+    def deal(cls, party: Party, numel: int, w: Widths) -> tuple[Tensor, Tensor]:
+        """Role 0's message to role 2."""
+        first, middle, top = _draw(party.with_next, numel, w)
+        whole = w.ring.settle(first + party.with_prev.elements((numel,), w.ring))
+        rest = w.out.settle(-w.middle(whole) - middle), w.top.settle(-_spread(whole, w) - top)
+        return wire.pack(party.kernels, rest[0], w.out), wire.pack(party.kernels, rest[1], w.top)
+
+    @classmethod
+    def drawn(cls, party: Party, numel: int, w: Widths) -> Mask:
+        """Role 1's."""
+        return cls(*_draw(party.with_prev, numel, w))
+
+    @classmethod
+    def receive(cls, party: Party, numel: int, w: Widths) -> Step[Mask]:
+        """Role 2's, in the round in which role 0 sends it."""
+        own = party.with_next.elements((numel,), w.ring)
+        got = yield Round(from_next=(wire.spec(numel, w.out), wire.spec(numel, w.top)))
+        pairs = zip(got.from_next, (w.out, w.top), strict=True)
+        middle, top = (wire.unpack(party.kernels, message, numel, ring) for message, ring in pairs)
+        return cls(own, middle, top)
+
+
+def _draw(stream: Randomness, numel: int, w: Widths) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (numel,)
+    return stream.elements(shape, w.ring), stream.elements(shape, w.out), stream.elements(shape, w.top)
+
+
+def truncate_masked(
+    party: Party, role: int, term: Tensor | None, mask: Mask | None, numel: int, w: Widths
+) -> Step[Parts]:
+    """`truncate_pair` where a `Mask` has been dealt (role 0: None): same functionality and range.
+
+    1. P1 -> P2: t1 + H_1. P2 -> P1: t2 + H_2. Both now know c = z + H + 2^(k-2).
+    2. z' = floor(c mod 2^(k-1) / 2^f) + c_msb 2^h - 2^(k-2-f) - H_hi + 2^h (1 - 2 c_msb) H_msb: P1 and P2 know the
+       public part and summands of what is linear in H_hi and H_msb, hence of z': `pairs.share_sum`.
+
+    Views: P1 sees t2 + H_2, and lacks k_20; P2 sees t1 + H_1 and the dealt summands, under three draws of k_01, which it
+    lacks; P0 nothing; then `share_sum`'s. Rounds 2; bits 2k + 2k' an element, and k' + e for the mask. Leakage: t, which
+    P1 and P2 know as 2^f - 1 - (c mod 2^f), and P0 as H_low.
+    """
+    if role == 0:
+        yield Round()
+        return (yield from share_sum(party, role, None, numel, w.out))
+    assert term is not None
+    assert mask is not None
+    mine, kernels, spec = w.ring.settle(term + mask.own), party.kernels, (wire.spec(numel, w.ring),)
+    message = (wire.pack(kernels, mine, w.ring),)
+    if role == 1:
+        got = (yield Round(to_next=message, from_next=spec)).from_next[0]
+    else:
+        got = (yield Round(to_prev=message, from_prev=spec)).from_prev[0]
+    c = w.ring.settle(mine + wire.unpack(kernels, got, numel, w.ring) + w.offset)
+    sign = w.sign(c)
+    own = mask.middle + w.raise_top(flip(mask.top, sign))
+    if role == 1:
+        own = own + w.middle(c) - w.raise_top(sign) - (w.offset >> w.shift)
+    return (yield from share_sum(party, role, w.out.settle(own), numel, w.out))
 
 
 def _spread(mask: Tensor, w: Widths) -> Tensor:

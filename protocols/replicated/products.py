@@ -67,12 +67,12 @@ def mul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared
 
 def matmul(party: Party, x: Shared, y: Shared, frac: int, out: Ring) -> Step[Shared]:
     """x @ y, batched and broadcast as torch.matmul; messages per output element: `truncate.product`."""
-    operands(x, y)
-    return (yield from settle(party, _matrix_product(party, x, y), x.ring, x.frac + y.frac, frac, out))
+    return (yield from settle(party, local_product(party, x, y), x.ring, x.frac + y.frac, frac, out))
 
 
-def _matrix_product(party: Party, x: Shared, y: Shared) -> Tensor:
+def local_product(party: Party, x: Shared, y: Shared) -> Tensor:
     """This party's part of x @ y."""
+    operands(x, y)
     product_shape(x.shape, y.shape)
     columns = y.shape[-1]
     if columns < _ROTATE_MIN:
@@ -87,10 +87,9 @@ def matmul_add(party: Party, x: Shared, matrix: Shared, y: Shared, factor: Share
 
     Per output element: `truncate.product`.
     """
-    operands(x, matrix)
     operands(y, factor)
     same_terms(x.frac + matrix.frac, y.frac + factor.frac, x.ring == y.ring)
-    z = _matrix_product(party, x, matrix)
+    z = local_product(party, x, matrix)
     z = x.ring.settle(z.add_(party.kernels.cross_mul(_pair(y), _pair(factor), y.ring)))
     return (yield from settle(party, z, x.ring, x.frac + matrix.frac, frac, x.ring))
 

@@ -14,7 +14,7 @@ from hush.mpc.ring import RING64, Ring
 from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate
+from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate, unary
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import pick as picking
 from hush.protocols.replicated import shuffle as shuffling
@@ -124,6 +124,17 @@ class Replicated(LocalPrimitives):
         """`pick.pick`."""
         return picking.pick(self.party, x, cells, tables)
 
+    def pick_product(
+        self, x: Shared, y: Shared, offset: float, cells: Cells, tables: Tensor
+    ) -> Step[tuple[Shared, Shared]]:
+        """`pick.pick_product` of `products.local_product`."""
+        z, frac = products.local_product(self.party, x, y), x.frac + y.frac
+        return picking.pick_product(self.party, z, frac, int(encode(offset, RING64, frac)), cells, tables)
+
+    def highest(self, x: Shared, row: Tensor, *, shift: int, bins: int) -> Step[Shared]:
+        """`unary.highest`."""
+        return unary.highest(self.party, x, row, shift, bins)
+
     # ------------------------------------------------------------------ bits
     def negative(self, x: Shared, *, bound: float, drop: int = 0) -> Step[SharedBits]:
         """`compare.negative`."""
@@ -165,7 +176,7 @@ class Replicated(LocalPrimitives):
         self, bits: Sequence[SharedBits], xs: Sequence[Shared], *, frac: int | None = None, ring: Ring | None = None
     ) -> Step[Shared]:
         """`convert.select_sum`."""
-        return convert.select_sum(self.party, bits, xs, frac, ring)
+        return convert.select_sum(self.party, bits, xs, frac, ring, self.schedule)
 
     # ------------------------------------------------------------------ order of elements
     def shuffle(self, x: Shared) -> Step[Shared]:

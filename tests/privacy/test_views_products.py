@@ -9,6 +9,7 @@ components are uniform together. A simulator that is given t then draws the rest
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -19,15 +20,16 @@ from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
 from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
-from hush.mpc.step import Step
+from hush.mpc.step import Round, Step
 from hush.protocols.replicated import fused, linear, opening, products, public, truncate, zero
-from hush.protocols.replicated.pair_truncate import truncate_pair
+from hush.protocols.replicated.pair_truncate import Mask, truncate_masked, truncate_pair
 from hush.protocols.replicated.party import Party
 from tests.privacy.enumeration import Column
 from tests.privacy.views import (
     Additive,
     Arithmetic,
     Experiment,
+    Leak,
     Program,
     Run,
     assert_fresh,
@@ -332,3 +334,50 @@ def test_truncation_of_a_sum_of_two_hides_it_in_all_states(out: int, party: int)
 
     experiment = Experiment(_truncate_pair(w), (Additive(w.ring),), check, party)
     assert_private(experiment, [((z, a),) for z in range(8) for a in range(8)])
+
+
+# ---------------------------------------------------------------------- the same under a mask that was dealt before
+def _truncate_masked(widths: Widths, *, plain: bool = False) -> Program:
+    def program(party: Party, z: Tensor) -> Step[Shared]:
+        role, mask = party.role(0), None
+        if role == 0:
+            dealt = Mask.deal(party, z.numel(), widths)
+            yield Round(to_prev=dealt)
+        elif role == 1:
+            mask = Mask.drawn(party, z.numel(), widths)
+            yield Round()
+        else:
+            mask = yield from Mask.receive(party, z.numel(), widths)
+        if plain and mask is not None:
+            mask = replace(mask, own=torch.zeros_like(mask.own))
+        parts = yield from truncate_masked(party, role, z if role else None, mask, z.numel(), widths)
+        return Shared(parts, 0, widths.out)
+
+    return program
+
+
+SUMS = [((z, a),) for z in (0, 1, 3, 6, 7) for a in (0, 2, 5)]
+
+
+@PARTIES
+def test_truncation_under_a_dealt_mask_hides_the_sum_in_all_states(party: int) -> None:
+    """Width 3, f = 1: all draws of all parties, for several sums and summands of the next party."""
+    w = Widths(Ring(3), Ring(3), 1)
+
+    def check(run: Run) -> None:
+        summands = run.components[0]
+        z = (summands[1] + summands[2]).long() % 8
+        z -= 8 * (z >= 4).long()
+        masks = run.keys[0].draws[0][0][1] + run.keys[2].draws[0][0][1]
+        valid = (z >= -2) & (z < 2)
+        assert bool(valid.any()) or party == 2
+        assert torch.equal(run.elements().long()[valid], (((z + (masks & 1)) >> 1) % 8)[valid])
+
+    assert_private(Experiment(_truncate_masked(w), (Additive(w.ring),), check, party), SUMS)
+
+
+@pytest.mark.parametrize("party", [1, 2])
+def test_without_the_mask_the_summand_shows(party: int) -> None:
+    w = Widths(Ring(3), Ring(3), 1)
+    with pytest.raises(Leak):
+        assert_private(Experiment(_truncate_masked(w, plain=True), (Additive(w.ring),), lambda run: None, party), SUMS)

@@ -476,11 +476,29 @@ void trees(const nb::bytes &keys, const Bytes &corrections, const Words &seeds, 
                  words(offsets), words(tables), reinterpret_cast<uint64_t *>(out.data()), space.get()});
 }
 
+void turned_sums(const nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> &codes, const Words &turns,
+                 const Words &row, const nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu> &out) {
+    const int64_t n = static_cast<int64_t>(codes.shape(0)), bins = static_cast<int64_t>(codes.shape(1));
+    const int64_t rows = static_cast<int64_t>(out.shape(0));
+    require(bins > 0 && (bins & (bins - 1)) == 0 && static_cast<int64_t>(out.shape(1)) == bins, "bins are a power of two");
+    require(static_cast<int64_t>(turns.size()) == n && static_cast<int64_t>(row.size()) == n, "a turn and a row a code");
+    for (int64_t i = 0; i < n; ++i) require(row.data()[i] >= 0 && row.data()[i] < rows, "no such row");
+    nb::gil_scoped_release unlocked;
+    for (int64_t i = 0; i < n; ++i) {
+        const int64_t turn = turns.data()[i] & (bins - 1);
+        const uint8_t *code = codes.data() + i * bins;
+        uint8_t *sum = out.data() + row.data()[i] * bins;
+        for (int64_t v = 0; v < bins - turn; ++v) sum[turn + v] = static_cast<uint8_t>(sum[turn + v] + code[v]);
+        for (int64_t v = 0; v < turn; ++v) sum[v] = static_cast<uint8_t>(sum[v] + code[bins - turn + v]);
+    }
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
     m.def("supported", &names);
     m.def("has_trees", &hush::trees_supported);
+    m.def("turned_sums", &turned_sums, "codes"_a, "turns"_a, "row"_a, "out"_a);
     m.def("trees", &trees, "keys"_a, "corrections"_a, "seeds"_a, "offsets"_a, "tables"_a, "out"_a, "shape"_a, "side"_a);
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string &>(), "isa"_a)
