@@ -6,7 +6,7 @@
 For each workload the floor is the sum of: the ring's matrix products of all three parties at the kernel's own rate on
 all cores; each party's bytes at the rate of `loopback.py`; its rounds at the latency of `loopback.py`. Beside it the
 wall time of a run (three processes, mutual TLS over loopback TCP, secret weights) and its factor to the floor; and the
-rate that the products reach inside the run, from the processor time of each, beside the kernel alone. All in one run.
+products' processor time inside the run beside that of the kernel alone on operands of the same shapes. All in one run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,61 @@ from hush.protocols.replicated.cost import ReplicatedCost
 from hush.protocols.replicated.products import matrix_products
 
 OUTPUT = Path(__file__).parent / "results" / "limits.json"
+_COLD = 64 << 20  # bytes of different operands that no cache holds
 SHAPES = ((128, 768, 3072), (128, 3072, 768))  # of a BERT-base layer: rows, depth, columns
 
 
 class Counting(ReplicatedCost):
-    """The cost model, which also counts the multiply-adds of matrix products, of all parties."""
+    """The cost model, which also counts the multiply-adds of matrix products, of all parties, and the products by the
+    shapes of their operands."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program.ring, program.frac)
         self.multiplications = 0
+        self.shapes: Counter[tuple[torch.Size, torch.Size, int]] = Counter()
 
     def matmul(self, x: Shared, y: Shared, *, frac: int | None = None, ring: Ring | None = None) -> Step[Shared]:
         """Counted, then as it is."""
         rows = torch.broadcast_shapes(x.shape[:-1], (*y.shape[:-2], 1)).numel()
         self.multiplications += matrix_products(y.shape[-1]) * rows * x.shape[-1] * y.shape[-1]
+        self.shapes[x.shape, y.shape, x.ring.bits] += 1
         return super().matmul(x, y, frac=frac, ring=ring)
 
 
-def multiplications(program: Program) -> int:
-    """Multiply-adds of matrix products, of all three parties."""
+def counted(program: Program) -> Counting:
+    """The matrix products of a program."""
     model = Counting(program)
     predict(program, model)
-    return model.multiplications
+    return model
+
+
+def alone_s(shapes: Counter[tuple[torch.Size, torch.Size, int]], repeat: int = 5) -> float:
+    """Processor seconds that the kernel alone takes for the products of one party, each by the best of some runs on
+    operands that are cold, as in a run where each weight is used once."""
+    before, whole = torch.get_num_threads(), 0.0
+    torch.set_num_threads(1)
+    for (left, right, bits), count in shapes.items():
+        ring = Ring(bits)
+        copies = max(2, min(8, _COLD // (2 * ring.dtype.itemsize * right.numel())))
+        x = (ring.reduce(_uniform(*left)), ring.reduce(_uniform(*left)))
+        weights = [(ring.reduce(_uniform(*right)), ring.reduce(_uniform(*right))) for _ in range(copies)]
+        best = float("inf")
+        for _ in range(repeat):
+            begin = time.thread_time()
+            for y in weights:
+                _product(x, y, ring)
+            best = min(best, time.thread_time() - begin)
+        whole += count * best / copies
+    torch.set_num_threads(before)
+    return whole
+
+
+def _product(x: tuple[Tensor, Tensor], y: tuple[Tensor, Tensor], ring: Ring) -> Tensor:
+    """A party's part, as `products.local_product` asks for it."""
+    kernels, columns = backends.get(), y[0].shape[-1]
+    if matrix_products(columns) == 6:
+        return kernels.cross_matmul(x, y, ring)
+    return kernels.role_matmul(x, y, [(r, r * columns // 3, (r + 1) * columns // 3) for r in range(3)], ring)
 
 
 def kernel_rate(repeat: int = 5) -> float:
@@ -92,7 +126,8 @@ def measured(name: str, repeat: int, rates: dict[str, float]) -> dict[str, Any]:
     """One workload: its run, its floor, and the rate of the products in it."""
     work = named(name)
     program = hush.compile(work.module, work.args, work.kwargs)
-    count, cost = multiplications(program), program.cost
+    model, cost = counted(program), program.cost
+    count = model.multiplications
     assert cost is not None
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HUSH_TIMED_PARTY"] = folder
@@ -111,7 +146,7 @@ def measured(name: str, repeat: int, rates: dict[str, float]) -> dict[str, Any]:
     }
     whole = sum(floor.values())
     spent = sum(i["products_cpu_s"] for i in inside) / (repeat + 1)
-    rate = count / spent
+    rate, alone = count / spent, 3 * alone_s(model.shapes)
     return {
         "workload": name,
         "seconds": seconds,
@@ -121,7 +156,9 @@ def measured(name: str, repeat: int, rates: dict[str, float]) -> dict[str, Any]:
         "floor": floor | {"sum_s": whole},
         "factor": seconds / whole,
         "products_in_run_per_s_core": rate,
-        "products_in_run": rate / rates["multiply_adds_per_s_core"],
+        "products_alone_cpu_s": alone,
+        "products_in_run_cpu_s": spent,
+        "products_in_run": alone / spent,
         "peak_rss": list(runs[-1].peak_rss),
         "weight_shares": 16 * sum(torch.Size(s.shape).numel() for s in program.weight_specs),
     }

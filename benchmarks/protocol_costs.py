@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from hush.mpc.cells import Cells
 from hush.mpc.cost import FRAME_HEADER, Traffic, total
 from hush.mpc.functions import attention, embedding, log, norms, order, reciprocal, rsqrt, softmax, sqrt
 from hush.mpc.functions.declare import Declared, declared
 from hush.mpc.functions.sets import default, puma
 from hush.mpc.points import Points
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.schedule import LAN, WAN
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import costs, costs_bits
@@ -260,6 +262,37 @@ def token_ids() -> list[Row]:
     return rows
 
 
+def slow_network() -> list[Row]:
+    """Functions under both schedules, and the primitives of `wan` alone, at the sizes of a layer of BERT base."""
+    near, far = (ReplicatedCost(RING64, FRACS[RING64], schedule) for schedule in (LAN, WAN))
+    x, scores, wide = secret(TOKENS, 768), rows_of(TOKENS), secret(TOKENS, 3072)
+    sums, total_ = secret(HEADS * TOKENS, frac=18), secret(TOKENS, frac=36)
+    norm, inverse = Cells.covering(1 << 8, 1 << 56, 9), Cells.covering(1 << 17, 1 << 26, 8)
+    tables = {cells: torch.zeros(3, cells.count, dtype=torch.int64) for cells in (norm, inverse)}
+    row = torch.arange(HEADS * TOKENS).repeat_interleave(TOKENS)
+    flat, dot = scores.reshape(-1), (secret(TOKENS, 1, 768), secret(TOKENS, 768, 1))
+
+    def both(run: Callable[[ReplicatedCost], Step[Any]]) -> list[Step[Any]]:
+        return [run(near), run(far)]
+
+    cases: list[tuple[str, list[Step[Any]], int, str]] = [
+        ("layer_norm, 128 x 768", both(lambda p: norms.layer_norm(p, x, bound=BOUND)), x.numel, "entry"),
+        ("softmax, 12 x 128 x 128", both(lambda p: softmax.softmax(p, scores, bound=8.0)), scores.numel, "score"),
+        ("gelu, 128 x 3072", both(lambda p: default.functions()["gelu"](p, wide, bound=16.0)), wide.numel, "entry"),
+        ("`pick` of 3 at 512 cells to an octave", [far.pick(total_, norm, tables[norm])], TOKENS, "number"),
+        ("`pick` of 3 at 256 cells to an octave", [far.pick(sums, inverse, tables[inverse])], sums.numel, "number"),
+        ("`pick_product`, 768 terms", [far.pick_product(*dot, 0.0, norm, tables[norm])], TOKENS, "number"),
+        ("`pick_product`, the other cells", [far.pick_product(*dot, 0.0, inverse, tables[inverse])], TOKENS, "number"),
+        ("`highest`, rows of 128, 64 bins", [far.highest(flat, row, shift=18, bins=64)], flat.numel, "entry"),
+        ("`highest`, rows of 128, 128 bins", [far.highest(flat, row, shift=18, bins=128)], flat.numel, "entry"),
+    ]
+    rows: list[Row] = []
+    for name, steps, count, unit in cases:
+        *first, last = [spent(step, count) for step in steps]
+        rows.append((name, *(first[0] if first else ("", "")), *last, unit))
+    return rows
+
+
 # ---------------------------------------------------------------------- the page
 def frame() -> str:
     """Bytes of an invocation's own two rounds."""
@@ -304,6 +337,9 @@ def page() -> str:
         table(("entries a row", "default: bits", "rounds", "puma: bits", "rounds"), softmaxes()),
         "## Functions of a row",
         table(("function", "bits", "rounds", "per"), row_functions()),
+        "## Over a slow network",
+        "The schedules `lan` and `wan` ([compiler.md](compiler.md), [protocols.md](protocols.md) section 12).",
+        table(("step", "lan: bits", "rounds", "wan: bits", "rounds", "per"), slow_network()),
         "## Secret token ids",
         "32 ids of a vocabulary of 50,257, rows of 768 numbers of a secret table: what the client sends to all three "
         "parties, what the parties send to each other, frame headers included. How ids travel is `lookup` of "

@@ -87,7 +87,7 @@ def limits(data: Data) -> str:
 `{data["command"]}` ({_where(data)}). The floor: multiply-adds of the ring's matrix products, of all
 parties, at {kernel:.1f} G a second a core, the kernel alone; a party's bytes at {sent:.0f} MB/s, and rounds at
 {latency:.2f} ms, both of three processes over mutual TLS that do nothing else (`benchmarks/loopback.py`). "Rate in the
-run": of the products, by processor time, beside the kernel alone; at least 60%."""
+run": of the products, by processor time, beside the kernel alone on operands of the same shapes; at least 60%."""
     memory = "; ".join(f"{row['workload']} {max(row['peak_rss']) / row['weight_shares']:.2f}" for row in data["rows"])
     peak = (
         f"Peak resident memory of a party, in units of its weight shares (16 bytes a parameter; at most 3): {memory}."

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from hush.mpc.functions.masks import Rows, Whole
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import Ring

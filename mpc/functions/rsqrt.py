@@ -7,9 +7,9 @@ from functools import cache
 
 import torch
 
+from hush.mpc.cells import Cells
 from hush.mpc.functions.chebyshev import evaluate, interpolate
 from hush.mpc.functions.declare import declare
-from hush.mpc.cells import Cells
 from hush.mpc.functions.lines import RSQRT, Lines, affordable, lines
 from hush.mpc.functions.lines import evaluate as evaluate_lines
 from hush.mpc.functions.normalise import WORKING_FRAC, Normalised, mantissa_variable, normalise

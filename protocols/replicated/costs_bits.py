@@ -71,9 +71,7 @@ def from_bits(numel: int, planes: int, ring: Ring) -> Rounds:
     return rotated(numel, lambda n: _deal_and_exchange(size(planes * n, ring), size(planes * n, ring)))
 
 
-def select(
-    numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None, early: bool = False
-) -> Rounds:
+def select(numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None, early: bool = False) -> Rounds:
     """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation, whose
     mask P0 deals to P2 in round 1 if `early`."""
 

@@ -14,7 +14,18 @@ from hush.mpc.ring import RING64, Ring
 from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step
-from hush.protocols.replicated import boolean, compare, convert, linear, lookup, opening, products, public, truncate, unary
+from hush.protocols.replicated import (
+    boolean,
+    compare,
+    convert,
+    linear,
+    lookup,
+    opening,
+    products,
+    public,
+    truncate,
+    unary,
+)
 from hush.protocols.replicated import exact as exactly
 from hush.protocols.replicated import pick as picking
 from hush.protocols.replicated import shuffle as shuffling

@@ -16,7 +16,8 @@ from hush.mpc.cost import total
 from hush.mpc.errors import RangeError
 from hush.mpc.functions.declare import declared
 from hush.mpc.functions.masks import Rows, settle
-from hush.mpc.functions.softmax import log_softmax, softmax, tolerance
+from hush.mpc.functions.pivot import tolerance
+from hush.mpc.functions.softmax import log_softmax, softmax
 from hush.mpc.ring import RING64
 from hush.protocols.fixed import Fixed
 from hush.protocols.replicated.cost import ReplicatedCost, meta
