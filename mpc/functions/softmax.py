@@ -41,7 +41,8 @@ def softmax(
 ) -> Step[Shared]:
     """softmax(x + mask) over the last dimension, at x.frac, for |x| <= bound and a public additive (or boolean) mask.
 
-    m = row maximum, or near it (`pivot.near_maximum`); e = exp(x - m); e / sum(e) with one reciprocal a row. `puma`: the exact maximum, PUMA's exp and reciprocal.
+    m = row maximum, or near it (`pivot.near_maximum`); e = exp(x - m); e / sum(e) with one reciprocal a row. `puma`:
+    the exact maximum, PUMA's exp and reciprocal.
     Error: at most 5e-4 up to 128 entries, 3e-3 up to 2048, reached where one entry stands against all others, equal and
     about 8 below it (`puma`: 0.11 and 0.25 there, published so); usually 1e-4. Rows sum to 1 within n^(1/2) * 2^-16.
     Masks: -1e4, -1e9, finfo.min and -inf all mean "not there" where they lie more than 2*bound + 16 below their

@@ -72,8 +72,8 @@ def from_bits(numel: int, planes: int, ring: Ring) -> Rounds:
 
 
 def select(numel: int, ring: Ring, terms: int = 1, truncated: Widths | None = None, early: bool = False) -> Rounds:
-    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation, whose
-    mask P0 deals to P2 in round 1 if `early`."""
+    """Round 1: P0 deals two elements a term to P1. Round 2: P1 and P2 exchange one; or the rounds of a truncation,
+    whose mask P0 deals to P2 in round 1 if `early`."""
 
     def formula(n: int) -> Rounds:
         dealt, exchanged = _deal_and_exchange(2 * terms * size(n, ring), size(n, ring))

@@ -119,9 +119,9 @@ def truncate_masked(
     2. z' = floor(c mod 2^(k-1) / 2^f) + c_msb 2^h - 2^(k-2-f) - H_hi + 2^h (1 - 2 c_msb) H_msb: P1 and P2 know the
        public part and summands of what is linear in H_hi and H_msb, hence of z': `pairs.share_sum`.
 
-    Views: P1 sees t2 + H_2, and lacks k_20; P2 sees t1 + H_1 and the dealt summands, under three draws of k_01, which it
-    lacks; P0 nothing; then `share_sum`'s. Rounds 2; bits 2k + 2k' an element, and k' + e for the mask. Leakage: t, which
-    P1 and P2 know as 2^f - 1 - (c mod 2^f), and P0 as H_low.
+    Views: P1 sees t2 + H_2, and lacks k_20; P2 sees t1 + H_1 and the dealt summands, under three draws of k_01, which
+    it lacks; P0 nothing; then `share_sum`'s. Rounds 2; bits 2k + 2k' an element, and k' + e for the mask. Leakage: t,
+    which P1 and P2 know as 2^f - 1 - (c mod 2^f), and P0 as H_low.
     """
     if role == 0:
         yield Round()

@@ -50,8 +50,8 @@ def pick_product(
     1. P1 -> P2: z_1 - r. P2 -> P1: z_2 - s. P0 deals v as in `pick`; x_1 is drawn from k_01, P0 -> P2: x_0 = v - x_1.
     2. As 2 there.
 
-    Views: P1 sees z_2 - s, under a draw it lacks, P2 z_1 - r and x_0, under two draws of k_01; the corrections as there.
-    Rounds 2, where a resharing and `pick` take 3; bits 3 * 64 an element more than `pick`. Exact.
+    Views: P1 sees z_2 - s, under a draw it lacks, P2 z_1 - r and x_0, under two draws of k_01; the corrections as
+    there. Rounds 2, where a resharing and `pick` take 3; bits 3 * 64 an element more than `pick`. Exact.
     """
     flat = z.reshape(-1)
     steps = [_product_piece(party, flat, piece, offset, cells, tables) for piece in rotation.slices(flat.numel())]

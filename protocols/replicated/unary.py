@@ -55,7 +55,7 @@ def cuts(row: Tensor) -> tuple[Cut, ...]:
 
 
 def digit_ring(bins: int) -> Ring:
-    """Of the digits' codes: 2^_LIFT times a number of bins, with the two bits that a widening truncation leaves free."""
+    """Of the digits' codes: 2^_LIFT times a number of bins, and the two bits that a widening truncation leaves free."""
     return Ring(bins.bit_length() + _LIFT + 2)
 
 
@@ -77,13 +77,13 @@ def highest(party: Party, x: Shared, row: Tensor, shift: int, bins: int) -> Step
     3. A count is v' + w' mod 2^8, and 0 where v' = -w'. P0 deals the unary codes of both hex digits of v' in 2^q, q =
        `digit_ring(bins)`: one half from k_01, P0 -> P2 the other. P1 and P2 pick the entries of -w' from theirs.
     4. `pairs.share_sum` of both.
-    5, 6. Their products, raised by two bits and summed over a row: how many counts are 0. A truncation takes these bits,
-       which are 0, off and widens (`truncate.product`). The result is the others' number.
+    5, 6. Their products, raised by two bits and summed over a row: how many counts are 0. A truncation takes these
+       bits, which are 0, off and widens (`truncate.product`). The result is the others' number.
 
     Views: P2 sees u_2, under a key it lacks (k_01), and the digits' likewise; P1 is dealt nothing; then the views of
-    `share_sum` and of a product. Rounds 6; bits in all: 8 bins an entry, and (16 + 36 q) (bins - 1) and a product a row.
-    Exact but for the unit that the shift may lose: which of the two c is, depends on the low bits of x_0 + x_1 (which P0
-    knows) and of x_2 (which P1 and P2 know), as in `compare.negative`. Leakage: that. Nothing else is rounded.
+    `share_sum` and of a product. Rounds 6; bits in all: 8 bins an entry, and (16 + 36 q) (bins - 1) and a product a
+    row. Exact but for the unit that the shift may lose: which of the two c is, depends on the low bits of x_0 + x_1
+    (which P0 knows) and of x_2 (which P1 and P2 know), as in `compare.negative`. Leakage: that.
     """
     if x.ring != RING64 or bins < 8 or bins & (bins - 1):
         raise ValueError(f"unary codes are for x in Z_2^64 and 8, 16... bins, not 2^{x.ring.bits} and {bins}")
