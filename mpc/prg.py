@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from hush.mpc.ring import Ring, backends
 
 KEY_BYTES = 32
 _LIMIT = 1 << 32
+Source = Callable[[bytes, bytes, int], Tensor]
 
 
 def keystream(key: bytes, nonce: bytes, nbytes: int) -> Tensor:
@@ -36,15 +38,21 @@ class Stream:
     The key belongs to one session and one pair of parties (HKDF over their X25519 secret), so a stream id is (session,
     pair, invocation, draw). Draw numbers are counted by the protocol's own order of operations, which is public and the
     same at both ends; `position` lets the two ends assert that. Counters only grow and are never loaded from anywhere:
-    a new process means a new session and new keys.
+    a new process means a new session and new keys. Draws are made where they are used (`made_by`): every backend makes
+    the same ones.
     """
 
-    __slots__ = ("_domain", "_draw", "_invocation", "_key")
+    __slots__ = ("_domain", "_draw", "_invocation", "_key", "_source")
 
     def __init__(self, key: bytes, domain: int = 0) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a stream key has {KEY_BYTES} bytes, not {len(key)}")
         self._key, self._domain, self._invocation, self._draw = key, domain, 0, 0
+        self._source: Source = keystream
+
+    def made_by(self, source: Source) -> None:
+        """Let a backend's `keystream` make the draws, on its device."""
+        self._source = source
 
     @property
     def position(self) -> tuple[int, int]:
@@ -62,7 +70,7 @@ class Stream:
         self._draw += 1
         if self._draw >= _LIMIT or nbytes > 64 * _LIMIT:
             raise ProtocolError("an invocation's randomness is exhausted: split the program")
-        return keystream(self._key, nonce, nbytes)
+        return self._source(self._key, nonce, nbytes)
 
     def elements(self, shape: tuple[int, ...], ring: Ring) -> Tensor:
         """Uniform ring elements of a shape."""

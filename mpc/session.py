@@ -48,8 +48,11 @@ def _raw(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def run(step: Step[T], transport: Transport, ledger: Ledger) -> T:
-    """Run one party's step to its end over a transport."""
+_MAIN = torch.device("cpu")
+
+
+def run(step: Step[T], transport: Transport, ledger: Ledger, device: torch.device = _MAIN) -> T:
+    """Run one party's step to its end over a transport. What arrives is put on the device that the step computes on."""
     answer: Received | None = None
     while True:
         try:
@@ -60,8 +63,8 @@ def run(step: Step[T], transport: Transport, ledger: Ledger) -> T:
         stamp = ledger.depth + 1
         _send(transport, ledger, "next", wanted.to_next, stamp)
         _send(transport, ledger, "prev", wanted.to_prev, stamp)
-        from_next = _receive(transport, ledger, "next", wanted.from_next)
-        from_prev = _receive(transport, ledger, "prev", wanted.from_prev)
+        from_next = _receive(transport, ledger, "next", wanted.from_next, device)
+        from_prev = _receive(transport, ledger, "prev", wanted.from_prev, device)
         answer = Received(from_next, from_prev)
 
 
@@ -77,10 +80,12 @@ def _send(transport: Transport, ledger: Ledger, to: Neighbour, tensors: tuple[Te
     transport.send(to, [header, *buffers])
 
 
-def _receive(transport: Transport, ledger: Ledger, source: Neighbour, specs: tuple[Spec, ...]) -> tuple[Tensor, ...]:
+def _receive(
+    transport: Transport, ledger: Ledger, source: Neighbour, specs: tuple[Spec, ...], device: torch.device
+) -> tuple[Tensor, ...]:
     size = sum(s.nbytes for s in specs)
     if not size:
-        return tuple(torch.empty(s.shape, dtype=s.dtype) for s in specs)
+        return tuple(torch.empty(s.shape, dtype=s.dtype, device=device) for s in specs)
     frame = transport.receive(source, size + FRAME_HEADER)
     stamp, sequence, length = _HEADER.unpack(frame[:FRAME_HEADER])
     due = ledger.sequence[f"from {source}"]
@@ -89,7 +94,7 @@ def _receive(transport: Transport, ledger: Ledger, source: Neighbour, specs: tup
         raise PartyError(neighbour, AbortReason.MALFORMED, "frame out of order or of the wrong size")
     ledger.sequence[f"from {source}"] += 1
     ledger.depth = max(ledger.depth, stamp)
-    return _split(frame[FRAME_HEADER:], specs)
+    return tuple(t.to(device, non_blocking=True) for t in _split(frame[FRAME_HEADER:], specs))
 
 
 def _split(payload: memoryview, specs: tuple[Spec, ...]) -> tuple[Tensor, ...]:

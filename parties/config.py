@@ -11,6 +11,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hush.mpc.errors import ConfigError
+from hush.mpc.ring import backends
 from hush.parties import certs, vault
 
 MIB = 1 << 20
@@ -91,7 +92,8 @@ class PartyConfig(_Networked):
     storage_key: Path | None = None  # what is kept there is encrypted with this key
     limits: Limits = Limits()
     threads: int | None = Field(default=None, ge=1)  # default: all cores
-    backend: str | None = None  # kernels: default the best there is
+    backend: str | None = None  # kernels in main memory: default the best there is
+    device: str = Field(default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?)$")  # auto: a GPU if there is one, else the CPU
     net: str = Field(default="none", pattern="^(none|lan|wan)$")
     profile: bool = False  # whether clients may ask when each op computed, sent and waited
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -106,6 +108,13 @@ class PartyConfig(_Networked):
     def storage(self) -> bytes | None:
         """The key that its data directory is encrypted with, None without one. ConfigError if it cannot be read."""
         return None if self.data_dir is None or self.storage_key is None else vault.load_key(self.storage_key)
+
+    @property
+    def kernels(self) -> str | None:
+        """The backend that serves: a GPU's if one is asked for, or is there where either would do."""
+        if self.device == "auto":
+            return self.backend if backends.available()["cuda"].startswith("absent") else "cuda"
+        return self.backend if self.device == "cpu" else self.device
 
     @property
     def address(self) -> str:
@@ -211,6 +220,7 @@ _PARTY = """index = {index}
 data_dir = "party{index}-data"    # deployed weight shares, encrypted; leave out to keep them in memory only
 storage_key = "party{index}-storage.key"    # of that encryption; without it what is stored cannot be read
 # threads = 4                # default: all cores
+# device = "cuda:0"          # compute on a GPU; "auto": on one if there is one
 """
 _USER = "deadline_s = 60    # longest wait for a party to take up a call\n"
 _EXAMPLE = """{own}parties = [{parties}]    # the same three, in the same order, in every file

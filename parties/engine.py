@@ -20,6 +20,7 @@ from hush.mpc.session import Ledger, run
 from hush.mpc.step import Step
 from hush.mpc.transport import Transport
 from hush.parties import memory, shares
+from hush.parties.placement import Placed, guarded, in_main_memory
 from hush.parties.recorder import Recorder
 from hush.parties.request import ALONE, Request
 from hush.proto.party_pb2 import Layer, Report
@@ -53,7 +54,14 @@ class Engine:
         backend: str | None = None,
     ) -> None:
         self._index, self._program, self._transport = index, program, transport
-        self._party = Party(index, with_next, with_prev, backends.get(backend))
+        kernels = backends.get(backend)
+        for stream in (with_next, with_prev):
+            stream.made_by(kernels.keystream)
+        self._party, self._device, self._placed = (
+            Party(index, with_next, with_prev, kernels),
+            kernels.device,
+            Placed(kernels.device),
+        )
         self._protocol = Replicated(self._party, program.ring, program.frac, program.schedule)
         self._ledger = Ledger()
         self._state: dict[str, Shared] | None = None
@@ -92,10 +100,13 @@ class Engine:
             return found
 
         begin = time.perf_counter()
+        with guarded(self._index, self._device):
+            inputs, weights = self._placed.inputs(list(inputs)), self._placed.weights(weights)
         whole, transport = invocation(self._party, inputs, program, request.digest()), self._transport
         if recorder is not None:
             whole, transport = recorder.follow(whole), recorder.over(transport)
-        outputs = run(whole, transport, self._ledger)
+        with guarded(self._index, self._device):
+            outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device)]
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
         if recorder is not None:

@@ -17,6 +17,7 @@ import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from hush.mpc.errors import ConfigError, HushError
+from hush.mpc.ring import backends
 from hush.parties import config as settings
 from hush.parties import logs, memory, tls
 from hush.parties.config import MIB, PartyConfig
@@ -77,12 +78,16 @@ class PartyServer:
         self.stop()
 
 
-def serve(path: Path, *, until_eof: bool = False) -> None:
+def serve(path: Path, *, until_eof: bool = False, device: str | None = None) -> None:
     """Run a party from its configuration file until SIGINT or SIGTERM. HushError if it cannot start.
 
-    With `until_eof` also until standard input ends: a local launcher's parties end with it, however it ends.
+    `device` takes the place of the file's. With `until_eof` also until standard input ends: a local launcher's parties
+    end with it, however it ends.
     """
     config = settings.load_party(path)
+    if device is not None:
+        config = PartyConfig.model_validate(config.model_dump() | {"device": device})
+    backends.get(config.kernels)  # what is missing is said now, not when a session opens
     logs.configure(config.log_level)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     memory.retain()

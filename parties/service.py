@@ -164,7 +164,7 @@ class Service:
             dial=call,
             claim=self._lobby.claim,
             wake=self._lobby.wake,
-            backend=self._config.backend,
+            backend=self._config.kernels,
             net=self._config.net,
             profile=self._config.profile,
             idle=self._limits.idle_s,

@@ -26,16 +26,22 @@ from hush.protocols.replicated.sharing import reconstruct
 
 
 class ThreadTrio:
-    """A session of three threads for one program that holds its weights."""
+    """A session of three threads for one program that holds its weights. `backend`: of all, or of each of the three."""
 
     def __init__(
-        self, program: Program, *, net: str = "none", backend: str | None = None, deadline: float = 600.0
+        self,
+        program: Program,
+        *,
+        net: str = "none",
+        backend: str | Sequence[str | None] | None = None,
+        deadline: float = 600.0,
     ) -> None:
         self._program = program
+        kinds = [backend] * 3 if backend is None or isinstance(backend, str) else list(backend)
         keys = [os.urandom(KEY_BYTES) for _ in range(3)]  # keys[i]: parties i and i+1
         self._links: list[Transport] = [shape(t, net) for t in memory_trio(deadline)]
         self._engines = [
-            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, backend) for i in range(3)
+            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i]) for i in range(3)
         ]
         self._pool = ThreadPoolExecutor(3, thread_name_prefix="hush-party")
         self._weights = self._deal_weights()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import warnings
 from functools import cache
+
+import torch
 
 from hush.mpc.errors import ConfigError, HushWarning
 from hush.mpc.ring.kernels import Kernels
@@ -12,14 +16,17 @@ from hush.mpc.ring.torch_backend import TorchKernels
 
 def available() -> dict[str, str]:
     """Backend name -> what serves under it (with its instruction set), or why it is absent ("absent: ...")."""
-    return {"torch": "reference, plain torch operations", "cpu": _cpu()[1]}
+    return {"torch": "reference, plain torch operations", "cpu": _cpu()[1], "cuda": _why_no_cuda() or "NVIDIA, Triton"}
 
 
 @cache
 def get(name: str | None = None) -> Kernels:
-    """The backend of a name ("cpu", "torch"), or the best there is: `cpu`, else `torch` with a warning once."""
+    """The backend of a name ("cpu", "torch", "cuda" or "cuda:N"), or the best there is for tensors in main memory:
+    `cpu`, else `torch` with a warning once."""
     if name == "torch":
         return TorchKernels()
+    if name is not None and name.partition(":")[0] == "cuda":
+        return _cuda(name)
     kernels, about = _cpu()
     if name not in (None, "cpu"):
         raise ConfigError(f"no kernel backend {name!r}: there are {', '.join(available())}")
@@ -29,6 +36,37 @@ def get(name: str | None = None) -> Kernels:
         raise ConfigError(f"the kernel backend 'cpu' is {about}; install Hush with a C++ compiler, or use 'torch'")
     warnings.warn(f"the C++ kernels are {about}; the slower torch reference serves", HushWarning, stacklevel=2)
     return TorchKernels()
+
+
+def _cuda(name: str) -> Kernels:
+    """The kernels of a GPU; ConfigError says what is missing."""
+    why = _why_no_cuda()
+    if why is not None:
+        raise ConfigError(f"the kernel backend {name!r} is {why}")
+    from hush.mpc.ring.cuda.backend import CudaKernels
+    from hush.mpc.ring.cuda.launch import interpreted
+
+    if interpreted():
+        return CudaKernels(torch.device("cpu"))
+    count, index = torch.cuda.device_count(), name.partition(":")[2] or "0"
+    if not index.isdigit() or int(index) >= count:
+        raise ConfigError(f"{name!r}: this machine has {count} GPU(s), cuda:0 to cuda:{count - 1}")
+    return CudaKernels(torch.device("cuda", int(index)))
+
+
+def _why_no_cuda() -> str | None:
+    """Why there is no GPU to compute on, and the way out; None if there is, or Triton's interpreter was asked for."""
+    if importlib.util.find_spec("triton") is None:
+        return 'absent: Triton is not installed; pip install "hush[cuda]"'
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    if not torch.cuda.is_available():
+        built = "this torch was built without CUDA" if torch.version.cuda is None else "no GPU, or a driver too old"
+        return (
+            f"absent: {built}; use the backend 'cpu', or install a torch for CUDA {torch.version.cuda or ''}".rstrip()
+        )
+    major, minor = torch.cuda.get_device_capability()
+    return None if major >= 8 else f"absent: the GPU's compute capability is {major}.{minor}, and 8.0 is the least"
 
 
 @cache

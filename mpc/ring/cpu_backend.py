@@ -31,6 +31,7 @@ class CpuKernels(CpuSteps):
     """
 
     name = "cpu"
+    device = torch.device("cpu")
 
     def __init__(self, isa: str | None = None) -> None:
         super().__init__(isa or _cpu.supported()[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from hush.mpc.cells import Cells
@@ -20,6 +21,8 @@ class Kernels(Protocol):
     """
 
     name: str
+    device: torch.device
+    """Where operands lie, and results."""
 
     def matmul(self, x: Tensor, y: Tensor, ring: Ring) -> Tensor:
         """x @ y mod 2^k; batched and broadcast as torch.matmul, both at least 2-D."""

@@ -61,6 +61,7 @@ class TorchKernels(TorchSteps):
     """`Kernels` in plain torch."""
 
     name = "torch"
+    device = torch.device("cpu")
 
     def __init__(self, *, limbs: bool = False) -> None:
         self._limbs = limbs

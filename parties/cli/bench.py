@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from hush.mpc.errors import UserError
+from hush.mpc.ring import backends
 from hush.parties.cli import console, generating, measure, profiling
 from hush.parties.cli.console import Stage
 from hush.parties.cli.options import (
@@ -88,9 +89,9 @@ def command(
             source = resolve(model, size=size, seq=seq, batch=batch, checkpoint=checkpoint)
             options = (link, net, weights, approx, embedding, net.schedule(schedule))
             if new is None:
-                done, turns = _bench(source, options, protocol, repeat, profile, stage)
+                done, turns = _bench(source, options, protocol, repeat, profile, stage, device)
             else:
-                done, turns = _generate(source, options, protocol, new, repeat, profile, stage)
+                done, turns = _generate(source, options, protocol, new, repeat, profile, stage, device)
             choices = {
                 "link": "gloo" if protocol is Protocol.crypten else link,
                 "net": net,
@@ -129,14 +130,18 @@ def _refuse(protocol: Protocol, device: Device, link: Link, net: Net, profile: b
         if link is Link.memory or net is not Net.none:
             raise UserError("--protocol crypten takes no --link and no --net: CrypTen joins its two processes itself")
     if device is not Device.cpu:
-        raise UserError(f"--device {device} is not available in this version: use cpu")
+        if protocol is Protocol.crypten:
+            raise UserError("--device is for our own parties: leave out --protocol crypten")
+        backends.get(device)
 
 
-def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, profile: bool, stage: Stage) -> Ran:
+def _bench(
+    source: Source, choices: Choices, protocol: Protocol, repeat: int, profile: bool, stage: Stage, device: Device
+) -> Ran:
     link, net, *modes = choices
     stage(f"{source.name}: compiling")
     program = source.compile(*modes)
-    with measure.local(program, link, net, stage, protocol, profile) as infer:
+    with measure.local(program, link, net, stage, protocol, profile, device) as infer:
         report = stage(f"{source.name}: running")
         done = measure.measure(source.module, source.call, program, infer, repeat, report, protocol)
         if not profile:
@@ -146,7 +151,14 @@ def _bench(source: Source, choices: Choices, protocol: Protocol, repeat: int, pr
 
 
 def _generate(
-    source: Source, choices: Choices, protocol: Protocol, new: int, repeat: int, profile: bool, stage: Stage
+    source: Source,
+    choices: Choices,
+    protocol: Protocol,
+    new: int,
+    repeat: int,
+    profile: bool,
+    stage: Stage,
+    device: Device,
 ) -> Ran:
     """The prompt and `new` tokens; the figures of a row are the prompt's, up to the first token."""
     link, net, *modes = choices
@@ -154,7 +166,7 @@ def _generate(
     program = source.compile_generator(*modes, reveals="logits")
     generating.check_room(source.name, program, new)
     assert source.generator is not None
-    with measure.local(program, link, net, stage, protocol, profile) as infer:
+    with measure.local(program, link, net, stage, protocol, profile, device) as infer:
         report = stage(f"{source.name}: running")
         call = source.call[:1]
         done = generating.measure(source.generator, call, program, infer, new, repeat, report, protocol)

@@ -156,10 +156,17 @@ def cores() -> int:
 
 @contextmanager
 def local(
-    program: Program, link: str, net: str, stage: Stage, protocol: str = "replicated", profile: bool = False
+    program: Program,
+    link: str,
+    net: str,
+    stage: Stage,
+    protocol: str = "replicated",
+    profile: bool = False,
+    device: str = "cpu",
 ) -> Iterator[Infer]:
     """Local parties that hold a program, and how to ask them. Two stages; all of it is gone afterwards. `profile`:
-    whether they may be asked for profiles."""
+    whether they may be asked for profiles. `device`: where all three compute."""
+    backend = None if device == "cpu" else str(device)
     if protocol == "crypten":
         stage("starting CrypTen's two party processes")
         shown: list[Callable[[int, int], None]] = []
@@ -179,7 +186,7 @@ def local(
     if link == "memory":
         stage("starting three party threads")
         report = stage("sharing the weights")
-        with ThreadTrio(program, net=net) as threads:
+        with ThreadTrio(program, net=net, backend=backend) as threads:
 
             def in_threads(
                 args: Sequence[Any], progress: Progress | None = None, request: Request = ALONE
@@ -193,7 +200,7 @@ def local(
     def started(text: str) -> None:
         report(text.partition(" at ")[0], 0.5)
 
-    with LocalTrio(net=str(net), profile=profile, progress=started) as trio:
+    with LocalTrio(net=str(net), backend=backend, profile=profile, progress=started) as trio:
         report = stage("sharing the weights over mutual TLS")
         deploy(program, trio.provider_config, "local", progress=sent_megabytes(program, report))
         with connect(trio.config) as client:

@@ -12,6 +12,12 @@ from hush.parties import server
 
 def command(
     config: Annotated[Path, typer.Option(help="The party's TOML file; `hush certs init` writes examples.")],
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:N, or auto: a GPU if there is one; default: as in the file.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run one party until it is interrupted. It logs JSON lines on stderr; no share or input is ever among them."""
-    server.serve(config)
+    server.serve(config, device=device)

@@ -53,7 +53,7 @@ ERRORS = [
     ("bench nope", "no model 'nope': choose from minilm"),
     ("bench minilm --size tiny", "minilm has no size 'tiny'"),
     ("bench minilm --seq 513", "minilm takes 1 to 512 positions, not 513"),
-    ("bench minilm --device cuda", "not available in this version"),
+    ("bench minilm --device cuda", "absent"),
     ("bench minilm --new 4", "cannot generate"),
     ("bench minilm --protocol crypten --profile", "--profile is of our own parties"),
     ("bench net.py --link memory --profile-dir net.py", "the profile cannot be written to net.py"),

@@ -12,17 +12,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hush.mpc.ring.cuda.launch import launch
+
 _BLOCK_BYTES = 64
 _LANES = 128
 
 
 @triton.jit
-def _rotate(x, LEFT: tl.constexpr):  # type: ignore[no-untyped-def]
+def _rotate(x, LEFT: tl.constexpr):
     return (x << LEFT) | (x >> (32 - LEFT))
 
 
 @triton.jit
-def _quarter(a, b, c, d):  # type: ignore[no-untyped-def]
+def _quarter(a, b, c, d):
     a += b
     d = _rotate(d ^ a, 16)
     c += d
@@ -35,12 +37,12 @@ def _quarter(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _word(state, i: tl.constexpr, LANES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _word(state, i: tl.constexpr, LANES: tl.constexpr):
     return tl.zeros((LANES,), dtype=tl.uint32) + tl.load(state + i).to(tl.uint32, bitcast=True)
 
 
 @triton.jit
-def _stream(state, out, blocks, LANES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _stream(state, out, blocks, LANES: tl.constexpr):
     lane = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     s0, s1, s2, s3 = _word(state, 0, LANES), _word(state, 1, LANES), _word(state, 2, LANES), _word(state, 3, LANES)
     s4, s5, s6, s7 = _word(state, 4, LANES), _word(state, 5, LANES), _word(state, 6, LANES), _word(state, 7, LANES)
@@ -84,5 +86,5 @@ def keystream(key: bytes, nonce: bytes, nbytes: int, device: torch.device) -> Te
     if blocks:
         words = struct.unpack("<16i", b"expand 32-byte k" + key + bytes(4) + nonce)
         state = torch.tensor(words, dtype=torch.int32).to(device, non_blocking=True)
-        _stream[(triton.cdiv(blocks, _LANES),)](state, out, blocks, _LANES)
+        launch(_stream, (triton.cdiv(blocks, _LANES),), state, out, blocks, _LANES)
     return out.view(torch.uint8)[:nbytes]

@@ -1,9 +1,9 @@
 """Matrix products mod 2^k on int8 tensor cores: signed limbs of 8 bits, int32 sums, put together in the same kernel.
 
-x = sum_i d_i 2^(8i) mod 2^k with digits d_i in [-128, 127], L = ceil(k/8) of them. Products of limbs i and j count where
-i + j < L: 36 for k = 64, 10 for k = 32. Those of equal i + j are one sum in int32: with |d_i d_j| <= 2^14 and s + 1 of
-them at i + j = s, depth K keeps it exact while K (s + 1) <= 2^17; deeper products are cut. So the kernel is L loops of the
-plain int8 product, of depth K, 2K ... LK, and each ends with a shift and a sum mod 2^64.
+x = sum_i d_i 2^(8i) mod 2^k with digits d_i in [-128, 127], L = ceil(k/8) of them. Products of limbs i and j count
+where i + j < L: 36 for k = 64, 10 for k = 32. Those of equal i + j are one sum in int32: with |d_i d_j| <= 2^14 and
+s + 1 of them at i + j = s, depth K keeps it exact while K (s + 1) < 2^17; deeper products are cut. So the kernel is L
+loops of the plain int8 product, of depth K, 2K ... LK, and each ends with a shift and a sum mod 2^64.
 
 Limbs of a matrix take L bytes an element, as many as it has; those of weights can be kept.
 """
@@ -14,6 +14,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from hush.mpc.ring.cuda.launch import launch
 
 _DEPTH = 1 << 17  # products of two limbs in one int32 sum
 _SPLIT = 1024
@@ -27,7 +29,7 @@ def count(bits: int) -> int:
 
 
 @triton.jit
-def _split(x, out, numel, LIMBS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _split(x, out, numel, LIMBS: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < numel
     rest = tl.load(x + at, mask=inside, other=0)
@@ -39,7 +41,7 @@ def _split(x, out, numel, LIMBS: tl.constexpr, BLOCK: tl.constexpr):  # type: ig
 
 
 @triton.jit
-def _product(  # type: ignore[no-untyped-def]
+def _product(
     a, b, c, M, N, K, a_limb, b_limb, a_item, b_item,
     LIMBS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
@@ -73,7 +75,7 @@ def split(x: Tensor, bits: int) -> Tensor:
     flat = x.contiguous()
     out = torch.empty((count(bits), *x.shape), dtype=torch.int8, device=x.device)
     if flat.numel():
-        _split[(triton.cdiv(flat.numel(), _SPLIT),)](flat, out, flat.numel(), count(bits), _SPLIT)
+        launch(_split, (triton.cdiv(flat.numel(), _SPLIT),), flat, out, flat.numel(), count(bits), _SPLIT)
     return out
 
 
@@ -82,7 +84,7 @@ def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     to narrower rings."""
     limbs, items, m, k = left.shape
     n = right.shape[-1]
-    if limbs * k > _DEPTH:
+    if limbs * k >= _DEPTH:
         half = k // 2
         first = product(left[..., :half].contiguous(), right[..., :half, :].contiguous(), dtype)
         return first.add_(product(left[..., half:].contiguous(), right[..., half:, :].contiguous(), dtype))
@@ -92,8 +94,8 @@ def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     bm, bn, bk, warps = INT8_TILE if min(m, n) > _SMALL_TILE[0] else _SMALL_TILE
     b_item = 0 if right.shape[1] == 1 else k * n
     grid = (triton.cdiv(m, bm) * triton.cdiv(n, bn), items)
-    _product[grid](
-        left, right, out, m, n, k, items * m * k, right.shape[1] * k * n, m * k, b_item,
+    launch(
+        _product, grid, left, right, out, m, n, k, items * m * k, right.shape[1] * k * n, m * k, b_item,
         limbs, bm, bn, bk, num_warps=warps,
     )  # fmt: skip
     return out

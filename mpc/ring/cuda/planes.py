@@ -7,12 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hush.mpc.ring.cuda.launch import launch
+
 _WORD = tl.constexpr(64)
 _WORDS = 16  # a program's words of each plane
 
 
 @triton.jit
-def _gather(x, planes, numel, words, count, shift, WORDS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gather(x, planes, numel, words, count, shift, WORDS: tl.constexpr):
     word = tl.program_id(0).to(tl.int64) * WORDS + tl.arange(0, WORDS)
     lane = tl.arange(0, _WORD).to(tl.int64)
     at = word[:, None] * _WORD + lane[None, :]
@@ -23,7 +25,7 @@ def _gather(x, planes, numel, words, count, shift, WORDS: tl.constexpr):  # type
 
 
 @triton.jit
-def _scatter(planes, x, numel, step, count, WORDS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _scatter(planes, x, numel, step, count, WORDS: tl.constexpr):
     word = tl.program_id(0).to(tl.int64) * WORDS + tl.arange(0, WORDS)
     lane = tl.arange(0, _WORD).to(tl.int64)
     at = word[:, None] * _WORD + lane[None, :]
@@ -35,7 +37,7 @@ def _scatter(planes, x, numel, step, count, WORDS: tl.constexpr):  # type: ignor
 
 
 @triton.jit
-def _spread(planes, x, numel, step, WORDS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _spread(planes, x, numel, step, WORDS: tl.constexpr):
     word = tl.program_id(0).to(tl.int64) * WORDS + tl.arange(0, WORDS)
     plane = tl.program_id(1).to(tl.int64)
     lane = tl.arange(0, _WORD).to(tl.int64)
@@ -51,7 +53,7 @@ def gather(x: Tensor, count: int, shift: int) -> Tensor:
     words = -(-flat.numel() // 64)
     out = torch.empty((count, words), dtype=torch.int64, device=x.device)
     if out.numel():
-        _gather[(triton.cdiv(words, _WORDS),)](flat, out, flat.numel(), words, count, shift, _WORDS)
+        launch(_gather, (triton.cdiv(words, _WORDS),), flat, out, flat.numel(), words, count, shift, _WORDS)
     return out
 
 
@@ -59,7 +61,7 @@ def scatter(planes: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
     """[numel]: elements of their planes."""
     rows, out = _rows(planes), torch.empty(numel, dtype=dtype, device=planes.device)
     if numel:
-        _scatter[(triton.cdiv(numel, 64 * _WORDS),)](rows, out, numel, rows.stride(0), rows.shape[0], _WORDS)
+        launch(_scatter, (triton.cdiv(numel, 64 * _WORDS),), rows, out, numel, rows.stride(0), rows.shape[0], _WORDS)
     return out
 
 
@@ -67,7 +69,7 @@ def spread(planes: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
     """[planes, numel] of 0 and 1."""
     rows, out = _rows(planes), torch.empty((planes.shape[0], numel), dtype=dtype, device=planes.device)
     if out.numel():
-        _spread[(triton.cdiv(numel, 64 * _WORDS), rows.shape[0])](rows, out, numel, rows.stride(0), _WORDS)
+        launch(_spread, (triton.cdiv(numel, 64 * _WORDS), rows.shape[0]), rows, out, numel, rows.stride(0), _WORDS)
     return out
 
 

@@ -1,0 +1,191 @@
+"""The backend `cuda`: kernels in Triton where a pass saves something, torch operations elsewhere."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hush.mpc.cells import Cells
+from hush.mpc.errors import ShapeError
+from hush.mpc.ring import backends
+from hush.mpc.ring.cuda import chacha, limbs, planes, steps
+from hush.mpc.ring.cuda.launch import interpreted
+from hush.mpc.ring.ring import Ring
+from hush.mpc.ring.torch_backend import TorchKernels
+from hush.mpc.ring.torch_steps import Terms
+from hush.mpc.ring.widths import Widths
+
+Pair = tuple[Tensor, Tensor]
+Term = tuple[int, ...]  # which of the second operands a first one is multiplied by
+_HALF, _WHOLE = 1 << 63, 1 << 64
+
+
+class CudaKernels(TorchKernels):
+    """`Kernels` on one GPU: operands lie on `device`, and so do results.
+
+    `kept`: bytes of limbs of second operands (weights, which every inference multiplies by) that stay on the device
+    beside them; those used least recently go first. 0 keeps none.
+    """
+
+    name = "cuda"
+
+    def __init__(self, device: torch.device, *, kept: int = 0) -> None:
+        super().__init__(limbs=True)
+        self.device, self._limbs_of, self._host = device, _Kept(kept), backends.get()
+
+    @property
+    def about(self) -> str:
+        """What serves, for people."""
+        where = "interpreted" if interpreted() else torch.cuda.get_device_name(self.device)
+        return f"Triton, {where}"
+
+    # ------------------------------------------------------------------ products
+    def matmul(self, x: Tensor, y: Tensor, ring: Ring) -> Tensor:
+        """x @ y mod 2^k, batched and broadcast."""
+        return self._product([x], [y], ring, ((1,),))
+
+    def cross_matmul(self, x: Pair, y: Pair, ring: Ring) -> Tensor:
+        """x0 @ (y0 + y1) + x1 @ y0 as one product of twice the depth."""
+        return self._product(x, y, ring, ((1, 1), (1, 0)))
+
+    def role_matmul(self, x: Pair, y: Pair, spans: Sequence[tuple[int, int, int]], ring: Ring) -> Tensor:
+        """See `Kernels.role_matmul`."""
+        first, both, second = (1, 0), (1, 1), (0, 1)
+        ways: tuple[tuple[Sequence[Tensor], tuple[Term, ...]], ...] = (
+            ([x[0] + x[1]], (both,)),
+            (x, (second, both)),
+            (x, (second, first)),
+        )
+        parts = [self._product(ways[role][0], y, ring, ways[role][1], slice(a, b)) for role, a, b in spans]
+        return torch.cat(parts, -1)
+
+    def _product(
+        self,
+        x: Sequence[Tensor],
+        y: Sequence[Tensor],
+        ring: Ring,
+        terms: tuple[Term, ...],
+        columns: slice = slice(None),
+    ) -> Tensor:
+        """sum_i x_i @ (sum_j terms[i][j] y_j), of some columns."""
+        if x[0].shape[-1] != y[0].shape[-2]:
+            raise ShapeError(f"matmul: {tuple(x[0].shape)} does not fit {tuple(y[0].shape)}")
+        lead = torch.Size(np.broadcast_shapes(x[0].shape[:-2], y[0].shape[:-2])) if y[0].dim() > 2 else None
+        right = self._limbs_of(y, terms, ring, lead, columns)
+        if lead is None:  # one matrix: all rows are one item
+            rows, shape = x[0].shape[:-1].numel(), tuple(x[0].shape[:-1])
+            left = [v.reshape(1, rows, v.shape[-1]) for v in x]
+        else:
+            shape, left = (*lead, x[0].shape[-2]), [_items(v, lead) for v in x]
+        out = limbs.product(limbs.split(torch.cat(left, -1), ring.bits), right, ring.dtype)
+        return ring.settle(out.reshape(*shape, right.shape[-1]))
+
+    def cross_mul(self, x: Pair, y: Pair, ring: Ring) -> Tensor:
+        """x0 * (y0 + y1) + x1 * y0, broadcast."""
+        return steps.cross_mul(x, y, ring.bits)
+
+    # ------------------------------------------------------------------ planes
+    def to_planes(self, x: Tensor, planes_: int, ring: Ring, shift: int = 0) -> Tensor:
+        """Bit slices [planes, words]; 0 at and above the ring's width."""
+        there = max(0, min(planes_, ring.bits - shift))
+        found = planes.gather(x, there, shift)
+        return found if there == planes_ else torch.cat([found, found.new_zeros(planes_ - there, found.shape[1])])
+
+    def from_planes(self, planes_: Tensor, numel: int, ring: Ring) -> Tensor:
+        """Elements [numel] from their bit slices."""
+        return ring.settle(planes.scatter(planes_[: ring.bits], numel, ring.dtype))
+
+    def spread(self, planes_: Tensor, numel: int, ring: Ring) -> Tensor:
+        """[planes, numel] of 0 and 1."""
+        return planes.spread(planes_, numel, ring.dtype)
+
+    # ------------------------------------------------------------------ steps
+    def answer(self, mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, base: Tensor, w: Widths) -> Tensor:
+        """See `Kernels.answer`."""
+        return self._message(steps.answer(mine, got, low, mask, base, w), w.top)
+
+    def correct(self, base: Tensor, message: Tensor, w: Widths) -> None:
+        """See `Kernels.correct`."""
+        steps.correct(base, message if w.top.native else self.from_planes(message, base.shape[0], w.top), w)
+
+    def split(
+        self, r: Terms, z: Tensor, drawn: Tensor, low: Tensor, masks: Pair, x2: Tensor, w: Widths
+    ) -> tuple[Tensor, Tensor]:
+        """See `Kernels.split`."""
+        rest, whole = steps.split(r, z, drawn, low, masks, x2, w)
+        return self._message(rest, w.top), whole
+
+    def narrow(self, z: Tensor, zero: Pair | tuple[()], constant: int, w: Widths) -> Tensor:
+        """See `Kernels.narrow`."""
+        return steps.narrow(z, zero, (constant + _HALF) % _WHOLE - _HALF, w)
+
+    # ------------------------------------------------------------------ randomness, and what stays on the CPU
+    def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
+        """ChaCha20, made on the device."""
+        return chacha.keystream(key, nonce, nbytes, self.device)
+
+    def at_cells(
+        self, corrections: Tensor, seeds: Tensor, offsets: Tensor, cells: Cells, side: int, tables: Tensor
+    ) -> Tensor:
+        """By the CPU's kernels: trees are of few numbers, and AES is what CPUs have instructions for."""
+        return self._host.at_cells(corrections.cpu(), seeds.cpu(), offsets.cpu(), cells, side, tables.cpu())
+
+    def turned_sums(self, codes: Tensor, turns: Tensor, row: Tensor, rows: int) -> Tensor:
+        """By the CPU's kernels."""
+        return self._host.turned_sums(codes.cpu(), turns.cpu(), row.cpu(), rows)
+
+    def __repr__(self) -> str:
+        return f"CudaKernels({str(self.device)!r})"
+
+
+def _items(x: Tensor, lead: torch.Size) -> Tensor:
+    """[items, m, k]: matrices broadcast over leading dimensions."""
+    return x.expand(*lead, *x.shape[-2:]).reshape(lead.numel(), *x.shape[-2:])
+
+
+class _Kept:
+    """Limbs [L, items, depth, columns] of second operands; those of single matrices are kept, by what they are of."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes = most, 0
+        self._found: OrderedDict[tuple[object, ...], tuple[list[weakref.ref[Tensor]], Tensor]] = OrderedDict()
+
+    def __call__(
+        self, y: Sequence[Tensor], terms: tuple[Term, ...], ring: Ring, lead: torch.Size | None, columns: slice
+    ) -> Tensor:
+        key = (*((id(v), v._version) for v in y), terms, ring.bits, columns.start, columns.stop)
+        held = self._found.get(key)
+        if held is not None and all(ref() is v for ref, v in zip(held[0], y, strict=True)):
+            self._found.move_to_end(key)
+            return held[1]
+        whole = _stacked([v[..., columns] for v in y], terms)
+        made = limbs.split(whole.unsqueeze(0) if lead is None else _items(whole, lead), ring.bits)
+        if lead is None and made.numel() <= self._most:
+            self._keep(key, y, made)
+        return made
+
+    def _keep(self, key: tuple[object, ...], of: Sequence[Tensor], made: Tensor) -> None:
+        self._drop(key)
+        self._found[key] = ([weakref.ref(v, lambda _: self._drop(key)) for v in of], made)
+        self._bytes += made.numel()
+        while self._bytes > self._most:
+            self._drop(next(iter(self._found)))
+
+    def _drop(self, key: tuple[object, ...]) -> None:
+        held = self._found.pop(key, None)
+        if held is not None:
+            self._bytes -= held[1].numel()
+
+
+def _stacked(y: Sequence[Tensor], terms: tuple[Term, ...]) -> Tensor:
+    """[..., depth, columns]: for each left operand the sum of its terms, one below the other."""
+    parts = []
+    for row in terms:
+        first, *rest = (v for v, factor in zip(y, row, strict=True) if factor)
+        parts.append(sum(rest, first))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
