@@ -6,7 +6,6 @@ A secret x of that range falls into one cell, and public tables with an entry fo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=False)
+@dataclass(frozen=True)
 class Cells:
     """Cells for low <= x <= high units: widths g = 2^s for s from `lowest` to `highest`, 2^fine + 1 of each.
 
@@ -34,9 +33,7 @@ class Cells:
         if not 0 <= low <= high or high < 1 or fine < 1:
             raise ValueError(f"cells need 0 <= low <= high, 1 <= high and 1 <= fine, not {low}, {high} and {fine}")
         lowest = max(0, (low // ((1 << fine) + 1)).bit_length() - 1)
-        highest = max(lowest, math.ceil(math.log2(high)) - fine - 1)
-        while high > (1 << (fine + 1 + highest)):
-            highest += 1
+        highest = max(lowest, (high - 1).bit_length() - fine - 1)  # whole numbers: no two machines may differ
         return cls(fine, lowest, highest)
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hush.mpc.cells import Cells
-from hush.mpc.functions.lines import RECIPROCAL, affordable, evaluate, lines
+from hush.mpc.functions.lines import RECIPROCAL, affordable, evaluate, fineness, lines
 from hush.mpc.functions.polynomial import blend
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared, stack
@@ -15,7 +15,7 @@ from hush.mpc.step import Step, together
 
 _START = 42  # fraction bits, at most, of the first guess, which is linear in x within each octave
 _DEFECT = 19  # fraction bits of 1 - x * guess
-_FINE = 8  # 256 cells to an octave: lines within 7.7e-6
+_FINE = fineness(RECIPROCAL, 7.7e-6)  # 256 cells to an octave
 _ROUNDS_SAVED = 7
 _SLACK_BITS = 3  # a comparison may count x as below an edge that it lies up to 1/8 above
 

@@ -10,7 +10,7 @@ import torch
 from hush.mpc.cells import Cells
 from hush.mpc.functions.chebyshev import evaluate, interpolate
 from hush.mpc.functions.declare import declare
-from hush.mpc.functions.lines import RSQRT, Lines, affordable, lines
+from hush.mpc.functions.lines import RSQRT, Lines, affordable, fineness, lines
 from hush.mpc.functions.lines import evaluate as evaluate_lines
 from hush.mpc.functions.normalise import WORKING_FRAC, Normalised, mantissa_variable, normalise
 from hush.mpc.functions.polynomial import powers
@@ -18,7 +18,7 @@ from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 
-_FINE = 9  # 512 cells to an octave: lines within 7.2e-7
+_FINE = fineness(RSQRT, 7.2e-7)  # 512 cells to an octave
 _LEAST_BITS = 25  # of the smallest result: its units come to less than 2^-23 of it
 _ROUNDS_SAVED = 13
 PUMA = (4.14285016, -15.47994394, 38.4714796, -49.86605845, 26.02942339)

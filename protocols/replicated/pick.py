@@ -27,9 +27,9 @@ def pick(party: Party, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
 
     Views: P1 and P2 see the corrections, each beside its own seed alone: pseudorandom whatever v is (`prefix`); then
     `share_sum`'s. P0 sees nothing. Rounds 2; bits: twice 8 `correction_bytes`, and 2 * 64 T, an element in all.
-    Exact: one entry of each table. Which of two neighbouring cells holds an x that lies between their centres follows
-    from w alone, which P1 and P2 know: they learn nothing of it, and P0 nothing at all. Outside the cells' range all
-    tables give 0.
+    Exact: one entry of each table. Where between their centres two neighbouring cells meet follows from w alone, which
+    P1 and P2 know. Leakage: that place, as truncation hands out its rounding; an output that shows which cell was taken
+    shows on which side of it x lies. Outside the cells' range all tables give 0.
     """
     if x.ring != RING64:
         raise ValueError(f"cells are looked up for x in Z_2^64, not in Z_2^{x.ring.bits}")

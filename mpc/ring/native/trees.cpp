@@ -99,6 +99,14 @@ void add_all(const Schedule &value, const __m128i *nodes, int64_t m, uint64_t co
     for (; i < m; ++i) add<1>(value, nodes + i, correction, entries + i * tables, tables, sums);
 }
 
+inline void add_masked(const Schedule &value, __m128i node, uint64_t mask, uint64_t correction, const uint64_t *entries,
+                       int64_t tables, uint64_t *sums) {
+    __m128i grown;
+    grow<1>(value, &node, &grown);
+    const uint64_t share = static_cast<uint64_t>(_mm_extract_epi64(grown, 1)) + ((0 - (low(node) & 1)) & correction);
+    for (int64_t t = 0; t < tables; ++t) sums[t] += (share & mask) * entries[t];
+}
+
 uint64_t word(const uint8_t *p) {
     uint64_t x;
     std::memcpy(&x, p, 8);
@@ -138,19 +146,20 @@ void trees(const Trees &g) {
         const uint64_t *entries = g.entries;
         const __m128i *at = nodes;
         for (int64_t s = g.highest; s >= g.lowest; --s) {
-            const bool set = w >> s & 1;
-            int64_t last = most;
+            uint64_t set = ~uint64_t{0};
             if (s < g.highest) {
                 children(left, right, at, cells + 1, raw + (bits - 1 - s) * kLevel, other);
                 swap = nodes;
                 nodes = other;
                 other = swap;
-                at = nodes + (set ? 0 : 1);  // by index from 0: children begin at -1 where the bit is not set
-                last = set ? most : most - 1;
+                at = nodes + (~w >> s & 1);  // by index from 0: children begin at -1 where the bit is not set
+                set = 0 - (w >> s & 1);
             }
             const int64_t first = s == 0 ? 0 : cells + 1;
             const uint64_t correction = word(raw + kLevel * depth + 8 * (g.highest - s));
-            add_all(value, at + first, last + 1 - first, correction, entries, g.tables, sums);
+            add_all(value, at + first, most - first, correction, entries, g.tables, sums);
+            // the last cell is there only if the wider ones begin after it: masked, not skipped, whatever w is
+            add_masked(value, at[most], set, correction, entries + (most - first) * g.tables, g.tables, sums);
             entries += (most + 1 - first) * g.tables;
         }
         if (g.side)
