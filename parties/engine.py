@@ -24,6 +24,7 @@ from hush.parties.placement import Placed, guarded, in_main_memory
 from hush.parties.recorder import Recorder
 from hush.parties.request import ALONE, Request
 from hush.proto.party_pb2 import Layer, Report
+from hush.protocols.replicated.encoded import Encoded
 from hush.protocols.replicated.invocation import invocation
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.protocol import Replicated
@@ -42,7 +43,10 @@ class Outcome:
 
 
 class Engine:
-    """Runs a program's invocations for one party. Its randomness goes on from one to the next and never back."""
+    """Runs a program's invocations for one party. Its randomness goes on from one to the next and never back.
+
+    `encoded`: the ring elements of public weights, shared by the sessions of one model.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Engine:
         transport: Transport,
         program: Program,
         backend: str | None = None,
+        encoded: Encoded | None = None,
     ) -> None:
         self._index, self._program, self._transport = index, program, transport
         kernels = backends.get(backend)
@@ -62,7 +67,7 @@ class Engine:
             kernels.device,
             Placed(kernels.device),
         )
-        self._protocol = Replicated(self._party, program.ring, program.frac, program.schedule)
+        self._protocol = Replicated(self._party, program.ring, program.frac, program.schedule, encoded)
         self._ledger = Ledger()
         self._state: dict[str, Shared] | None = None
 

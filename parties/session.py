@@ -56,7 +56,8 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
     LOGGER.info("session opened", extra=note)
     try:
         link = shape(transport, place.net)
-        engine = Engine(place.party, joined.with_next, joined.with_prev, link, deployment.program, place.backend)
+        program, encoded = deployment.program, deployment.encoded
+        engine = Engine(place.party, joined.with_next, joined.with_prev, link, program, place.backend, encoded)
         client.post(Tag.OPENED, Opened(party=place.party))
         while (request := _wanted(client, place.idle)) is not None:
             _allow(place, request)

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from hush.parties.status import party_error
 from hush.parties.vault import Reader, VaultError
 from hush.parties.weights import StoredWeights
 from hush.proto.party_pb2 import Copies, Deploy, Held
+from hush.protocols.replicated.encoded import Encoded
 
 _REMEMBERED = 64  # ids of dropped deployments, so that a neighbour does not wait for them
 AGE = 72 * 3600.0  # seconds that an interrupted deployment may wait to go on, by default
@@ -44,6 +45,7 @@ class Deployment:
     program: Program
     weights: Mapping[str, Shared | Tensor]
     copies: Copies
+    encoded: Encoded = field(default_factory=Encoded)
 
     @property
     def missing(self) -> int:

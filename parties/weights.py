@@ -76,7 +76,10 @@ class StoredWeights(Mapping[str, Shared | Tensor]):
 
 
 def expanded_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[int]:
-    """Bytes that each weight takes in memory once it is loaded: both components of a shared one."""
+    """Bytes that each weight takes in memory once it is in use: both components of a shared one; a public one as it
+    came and as ring elements."""
+    element = program.ring.dtype.itemsize
     if program.weights_mode == "public":
-        return shares.weight_sizes(party, program, dtypes)
-    return [2 * program.ring.dtype.itemsize * shares.numel(s.shape) for s in program.weight_specs]
+        sizes = shares.weight_sizes(party, program, dtypes)
+        return [n + element * shares.numel(s.shape) for n, s in zip(sizes, program.weight_specs, strict=True)]
+    return [2 * element * shares.numel(s.shape) for s in program.weight_specs]

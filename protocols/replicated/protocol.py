@@ -46,9 +46,16 @@ class Replicated(LocalPrimitives):
 
     name = "replicated"
 
-    def __init__(self, party: Party, ring: Ring = RING64, frac: int = 18, schedule: Schedule = LAN) -> None:
+    def __init__(
+        self,
+        party: Party,
+        ring: Ring = RING64,
+        frac: int = 18,
+        schedule: Schedule = LAN,
+        encoded: Encoded | None = None,
+    ) -> None:
         super().__init__(ring, frac, schedule, zeroth=truncate.zero_part(party.index))
-        self.party, self._encoded = party, Encoded()
+        self.party, self._encoded = party, Encoded() if encoded is None else encoded
 
     def _weight(self, value: Tensor, x: Shared, scale: int) -> Tensor:
         """A public weight as ring elements where x is."""
@@ -129,7 +136,7 @@ class Replicated(LocalPrimitives):
         if isinstance(table, Shared):
             return lookup.secret_table(self.party, points, table)
         scale = self._frac(frac)
-        return lookup.public_table(self.party, points, encode(table, self.ring, scale), scale, self.ring)
+        return lookup.public_table(self.party, points, self._encoded(table, self.ring, scale), scale, self.ring)
 
     def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
         """`pick.pick`."""

@@ -13,12 +13,16 @@ from torch import Tensor
 
 from hush.mpc.fixed_point import encode
 from hush.mpc.protocol import ConvShape
+from hush.mpc.ring import Ring
+from hush.mpc.ring.widths import Widths
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step
 from hush.protocols.replicated import truncate
 from hush.protocols.replicated.linear import add_at_zero, broadcast, product_shape, rescale
 from hush.protocols.replicated.party import Party
 from hush.protocols.replicated.products import convolve, widths
+
+_Terms = tuple[list[Tensor], Tensor]
 
 
 def combine(
@@ -72,12 +76,15 @@ def matmul_public(
 ) -> Step[Shared]:
     """x @ a public matrix, encoded with `scale` bits; messages per output element: `fused.truncate_shared`.
 
-    With one matrix for all rows a party multiplies the rows of its slices only: two thirds of one product in all.
+    With one matrix for all rows a party multiplies what its slices need only: two thirds of one product each. Of a
+    matrix with more columns than there are rows that is columns, as reading the matrix then takes the time.
     `plus`: a secret of the result's shape and x's scale, and public factors of it, encoded likewise: their product is
     added before the truncation.
     """
     kernels, ring = party.kernels, x.ring
     cut, shape = widths(ring, x.frac + scale, frac, ring), product_shape(x.shape, weight.shape)
+    if not cut.local and weight.ndim == 2 and 0 < shape[:-1].numel() < shape[-1]:
+        return (yield from _by_columns(party, x, weight, shape, cut, frac, plus))
     more = None if plus is None else _terms(x, shape, *plus)
     if cut.local:
         parts = [kernels.matmul(part, weight, ring) for part in x.parts]
@@ -94,21 +101,60 @@ def matmul_public(
             parts = [p.reshape(shape.numel() // columns, p.shape[-1])[first : -(-stop // columns)] for p in parts]
         product = kernels.matmul(ring.reduce(_total(parts)), weight, ring).reshape(-1)
         product = product[start - first * columns : stop - first * columns]
-        if more is None:
-            return product
-        own = _total([more[0][i][start:stop] for i in which]) * more[1][start:stop]
-        return ring.settle(product.add(own))
+        return product if more is None else _with_terms(ring, product, more, which, start, stop)
 
     return (yield from truncate.linear(party, piece, shape, x.parts[0].device, cut, frac))
 
 
-def _terms(x: Shared, shape: torch.Size, y: Shared, factor: Tensor) -> tuple[list[Tensor], Tensor]:
+def _by_columns(
+    party: Party,
+    x: Shared,
+    weight: Tensor,
+    shape: torch.Size,
+    cut: Widths,
+    frac: int,
+    plus: tuple[Shared, Tensor] | None,
+) -> Step[Shared]:
+    """`matmul_public` whose flat order is that of the transposed result: a slice is a run of columns."""
+    ring, (rows, columns) = x.ring, (shape[:-1].numel(), shape[-1])
+    flats = [part.reshape(rows, x.shape[-1]) for part in x.parts]
+    more = None
+    if plus is not None:
+        y, factor = plus
+        _joins(x, shape, y)
+        turned = y.local(lambda t: t.reshape(rows, columns).t())
+        factor = factor.expand(shape).reshape(rows, columns).t() if factor.numel() > 1 else factor
+        more = _terms(x, torch.Size((columns, rows)), turned, factor)
+
+    def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
+        first, last = start // rows, -(-stop // rows)
+        own = ring.reduce(_total([flats[i] for i in which]))
+        product = party.kernels.matmul(own, weight[:, first:last], ring).t().reshape(-1)
+        product = product[start - first * rows : stop - first * rows]
+        return product if more is None else _with_terms(ring, product, more, which, start, stop)
+
+    z = yield from truncate.linear(party, piece, torch.Size((columns, rows)), x.parts[0].device, cut, frac)
+    return z.local(lambda t: t.t().contiguous().reshape(shape))
+
+
+def _with_terms(ring: Ring, product: Tensor, more: _Terms, which: Sequence[int], start: int, stop: int) -> Tensor:
+    """Elements start..stop of a product and of the terms that join it."""
+    own = _total([more[0][i][start:stop] for i in which]) * more[1][start:stop]
+    return ring.settle(product.add(own))
+
+
+def _terms(x: Shared, shape: torch.Size, y: Shared, factor: Tensor) -> _Terms:
     """(parts of y, factors), flat, of what joins a product of x of a shape."""
+    _joins(x, shape, y)
+    return [part.reshape(-1) for part in y.parts], _spread(factor, shape)
+
+
+def _joins(x: Shared, shape: torch.Size, y: Shared) -> None:
+    """Refuse what cannot join a product of x of a shape."""
     if y.shape != shape or y.ring != x.ring or y.frac != x.frac:
         raise ValueError(
             f"{tuple(y.shape)} at {y.frac} fraction bits does not join a product {tuple(shape)} of {x.frac}"
         )
-    return [part.reshape(-1) for part in y.parts], _spread(factor, shape)
 
 
 def conv_public(party: Party, x: Shared, kernel: Tensor, geometry: ConvShape, frac: int, scale: int) -> Step[Shared]:

@@ -140,6 +140,23 @@ def test_public_factors(ring: Ring, frac: int) -> None:
     assert trio.traffic == []
 
 
+@kinds
+@pytest.mark.parametrize(("rows", "columns"), [((1,), 7), ((1,), 6500), ((3, 5), 700), ((2, 1, 4), 9), ((90,), 91)])
+def test_wide_public_matrices_are_cut_by_columns(ring: Ring, frac: int, rows: tuple[int, ...], columns: int) -> None:
+    trio, x, w = Trio(ring, frac), reals(16, frac, *rows, 12), reals(17, frac, 12, columns)
+    y, f = reals(18, frac, *rows, columns), reals(19, frac, columns)
+    X, Y, turned = trio.share(x), trio.share(y), w.t().contiguous().t()
+    for matrix in (w, turned):
+        found = trio.run(lambda p, a, m=matrix: p.matmul_public(a, m), X)
+        assert floor_or_one_more(trio, found, x @ w)
+        assert found[0].parts[0].is_contiguous()
+    for factor in (f, y, torch.tensor(0.5, dtype=torch.float64)):
+        found = trio.run(lambda p, a, b, q=factor: p.matmul_add(a, w, b, q), X, Y)
+        assert floor_or_one_more(trio, found, x @ w + y * factor)
+    with pytest.raises(ValueError, match="does not join"):
+        trio.run(lambda p, a, b: p.matmul_add(a, w, b, f), X, trio.share(y.reshape(-1, 1)))
+
+
 def test_the_scale_of_a_public_factor_is_its_precision() -> None:
     trio = Trio()
     y = trio.run(lambda p, a: p.mul_public(a, 2.0**-20, scale=24, frac=22), trio.share(torch.tensor([1024.0])))
