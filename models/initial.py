@@ -16,6 +16,14 @@ def bare(architecture: Callable[[], nn.Module]) -> nn.Module:
         return architecture().eval()
 
 
+def seeded(architecture: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
+    """The network in eval mode with its layers' own initialisation, the same numbers every time; torch's generator is
+    left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        return architecture().eval().requires_grad_(False)
+
+
 def initialised(
     architecture: Callable[[], nn.Module],
     deviation: Callable[[str], float] = lambda name: DEVIATION,

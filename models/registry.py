@@ -10,9 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hush.models.sketch import Sketch
 from hush.mpc.errors import ModelError
 
-MODULES = ("minilm", "bert", "roberta", "gpt2", "llama")  # files of this package that register networks
+MODULES = (
+    "minilm",
+    "bert",
+    "roberta",
+    "gpt2",
+    "llama",
+    "ltsf_linear",
+    "itransformer",
+)  # files of this package that register networks
 
 Call = tuple[Tensor, ...]
 
@@ -21,11 +30,13 @@ _entries: dict[str, Entry] = {}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """One configuration of a network: how to make the bare architecture, its default and its longest sequence."""
+    """One configuration of a network: how to make the bare architecture, its default and its longest sequence; it may
+    take its default only."""
 
     architecture: Callable[[], nn.Module]
     seq: int
     longest: int | None = None
+    fixed: bool = False
 
     def parameters(self) -> int:
         """Number of parameters, counted on the meta device."""
@@ -44,8 +55,8 @@ class Entry:
     `err_bound` bounds |secure - plain| over all float outputs. `generator(module)`: its prompt's and its step's module,
     over the same parameters, for those that generate (`hush.mpc.compiler.generator`); the context is `Size.longest`.
     `for_text(size, seq, batch)`: calls as `from_text` gives them, the first without padding, where those have a mask
-    that `example` does not have. `adapt(source)`: the entry of a checkpoint of this kind, whatever its
-    sizes; without a bound.
+    that `example` does not have. `sketch(call, output)`: what of an answer a person looks at.
+    `adapt(source)`: the entry of a checkpoint of this kind, whatever its sizes; without a bound.
     """
 
     id: str
@@ -61,6 +72,7 @@ class Entry:
     generator: Callable[[nn.Module], tuple[nn.Module, nn.Module]] | None = None
     for_text: Callable[[str, int, int], Sequence[Call]] | None = None
     adapt: Callable[[str], Entry] | None = None
+    sketch: Callable[[Call, Any], Sketch] | None = None
 
     @property
     def default_size(self) -> str:
@@ -84,6 +96,8 @@ class Entry:
         """A sequence length that the size can take, its default for None."""
         found = self.sizes[size]
         chosen = found.seq if seq is None else seq
+        if found.fixed and chosen != found.seq:
+            raise ModelError(f"{self.id} at size {size} takes {found.seq} positions, not {chosen}")
         if chosen < 1 or (found.longest is not None and chosen > found.longest):
             raise ModelError(f"{self.id} takes 1 to {found.longest or 'any number of'} positions, not {chosen}")
         return chosen

@@ -1,0 +1,1 @@
+"""Claims of the collection's papers, reproduced at tiny size."""
