@@ -47,6 +47,7 @@ class Layers(nn.Module):
         self.linear = nn.ModuleList(nn.Linear(c.seq_len, c.pred_len) for _ in range(c.channels if c.individual else 1))
         if c.averaging:
             for layer in self.linear:
+                assert isinstance(layer, nn.Linear)
                 nn.init.constant_(layer.weight, 1.0 / c.seq_len)
 
     def forward(self, x: Tensor) -> Tensor:
