@@ -6,8 +6,8 @@ back after; DLinear, which forecasts trend and remainder apart. Checked against 
 (a layer a variate), and the order of dimensions [batch, time, variate]. The code's optional initialisation by 1/L is a
 comment there and a flag here, `averaging`.
 
-Secret: the series, and with secret weights the layers. Public: lengths and the moving average's window. The weights
-alone cost anything: one product of matrices, or two whose sum is truncated, so a forecast is exact to the fixed point.
+Secret: the series, and with secret weights the layers. Public: lengths and the moving average's window. Products of
+matrices are all there is, so a forecast is exact to the fixed point: the baseline of accuracy of this collection.
 """
 
 from __future__ import annotations

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from hush.models.sketch import Sketch
 from hush.mpc.errors import ModelError
 
-MODULES = (
-    "minilm",
-    "bert",
-    "roberta",
-    "gpt2",
-    "llama",
-    "ltsf_linear",
-    "itransformer",
-)  # files of this package that register networks
+LANGUAGE = ("minilm", "bert", "roberta", "gpt2", "llama")
+COLLECTION = ("ltsf_linear", "itransformer")
+MODULES = LANGUAGE + COLLECTION  # files of this package that register networks
 
 Call = tuple[Tensor, ...]
 
@@ -117,17 +111,30 @@ def entries() -> list[Entry]:
     return sorted(_entries.values(), key=_place)
 
 
+def collection() -> list[Entry]:
+    """The networks of the paper collection."""
+    return [entry for entry in entries() if _file(entry) in COLLECTION]
+
+
 def _place(entry: Entry) -> int:
     """Files import each other: where an entry comes is decided by whose network it is."""
-    made: Any = next(iter(entry.sizes.values())).architecture
-    file = str(getattr(made, "func", made).__module__).rpartition(".")[2]
+    file = _file(entry)
     return MODULES.index(file) if file in MODULES else len(MODULES)
+
+
+def _file(entry: Entry) -> str:
+    made: Any = next(iter(entry.sizes.values())).architecture
+    return str(getattr(made, "func", made).__module__).rpartition(".")[2]
+
+
+def known(model: str) -> Entry | None:
+    """A network by id; None for what is not one."""
+    return {entry.id: entry for entry in entries()}.get(model)
 
 
 def get(model: str, source: str | None = None) -> Entry:
     """A network by id, for a checkpoint of its kind if `source` names one."""
-    known = {entry.id: entry for entry in entries()}
-    if model not in known:
-        raise ModelError(f"no model {model!r}: choose from {', '.join(known)}, or give hf:PATH")
-    entry = known[model]
+    entry = known(model)
+    if entry is None:
+        raise ModelError(f"no model {model!r}: choose from {', '.join(e.id for e in entries())}, or give hf:PATH")
     return entry.adapt(source) if source is not None and entry.adapt is not None else entry

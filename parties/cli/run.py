@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from torch import Tensor
 
-from hush.parties.cli import console, generating, measure
+from hush.models import registry
+from hush.parties.cli import console, generating, measure, picture
 from hush.parties.cli.network import layer_table
 from hush.parties.cli.options import (
     Approx,
@@ -45,9 +47,16 @@ def command(
     embedding: Lookup = Embedding.auto,
     schedule: ScheduleFor = None,
     checkpoint: Checkpoint = None,
+    picture_file: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw the answer to a .png, .svg or .pdf.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """One secure inference with local parties, compared with plaintext. Without an input, an example is run."""
+    entry = registry.known(model)
+    if picture_file is not None:
+        picture.check(None if new is not None else entry, model, picture_file)
     with console.stages(3 + measure.LOCAL_STAGES) as stage:
         stage(f"loading {model}")
         source = resolve(model, size=size, seq=seq, text=text, file=file, checkpoint=checkpoint)
@@ -59,6 +68,9 @@ def command(
             with measure.local(program, link, net, stage) as infer:
                 report = stage("running it")
                 done = measure.measure(source.module, source.call, program, infer, 1, report)
+    if picture_file is not None:
+        assert entry is not None
+        picture.write(entry, source.call, done.secure, done.plain, picture_file)
     if new is not None:
         console.emit(_head(source) | made.figures()) if as_json else _print_tokens(source, made)
     elif as_json:
