@@ -104,7 +104,7 @@ def _deal(party: Party, v: Tensor, cells: Cells) -> Tensor:
     """Role 0's corrections for -v, under seeds that it shares with role 1 and with role 2."""
     shape = (v.numel(), 2)
     seeds = party.with_next.elements(shape, RING64), party.with_prev.elements(shape, RING64)
-    return prefix.deal(-v.cpu(), seeds, cells)
+    return prefix.deal(-v.cpu(), (seeds[0].cpu(), seeds[1].cpu()), cells)
 
 
 def _seed(party: Party, role: int, numel: int) -> Tensor:

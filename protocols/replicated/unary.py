@@ -122,7 +122,7 @@ def _counts(party: Party, x: Shared, row: Tensor, cut: Cut, shift: int, bins: in
     if role:
         w = RING64.shift_right(second if role == 1 else first, shift) & (bins - 1)
         turned = party.kernels.turned_sums(code, w, row[cut.start : cut.stop] - cut.first, cut.rows)
-        term = COUNT.reduce(turned.flip(1).cumsum(1).flip(1)[:, 1:].reshape(-1))
+        term = COUNT.reduce(turned.flip(1).cumsum(1).flip(1)[:, 1:].reshape(-1)).to(party.kernels.device)
     return (yield from share_sum(party, role, term, cut.rows * (bins - 1), COUNT))
 
 
@@ -133,7 +133,7 @@ def _digits(party: Party, counts: Parts, piece: rotation.Slice, ring: Ring) -> S
     size, term = numel * 2 * DIGIT, None
     if role == 0:
         dealt = ring.reduce(-party.with_next.elements((size,), ring))
-        place = torch.arange(numel) * (2 * DIGIT)
+        place = torch.arange(numel, device=dealt.device) * (2 * DIGIT)
         v = COUNT.reduce(first + second)
         for offset, digit in ((0, v >> 4), (DIGIT, v & (DIGIT - 1))):
             dealt[place + offset + digit] += 1
@@ -155,4 +155,4 @@ def _digits(party: Party, counts: Parts, piece: rotation.Slice, ring: Ring) -> S
 
 
 def _bytes(words: Tensor, size: tuple[int, int]) -> Tensor:
-    return words.view(torch.uint8).reshape(size)
+    return words.cpu().view(torch.uint8).reshape(size)
