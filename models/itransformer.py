@@ -130,7 +130,7 @@ register(
         sizes=SIZES,
         build=build,
         example=example,
-        err_bound=5e-3,
+        err_bound=1e-3,
         sketch=sketch,
     )
 )

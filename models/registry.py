@@ -14,7 +14,22 @@ from hush.models.sketch import Sketch
 from hush.mpc.errors import ModelError
 
 LANGUAGE = ("minilm", "bert", "roberta", "gpt2", "llama")
-COLLECTION = ("ltsf_linear", "itransformer")
+COLLECTION = (
+    "ltsf_linear",
+    "informer",
+    "itransformer",
+    "flowformer",
+    "gateformer",
+    "entrope",
+    "time2vec",
+    "ifactformer",
+    "mossformer2",
+    "simplespeech2",
+    "periodwave",
+    "lmuformer",
+    "sctn",
+    "flowtransformer",
+)
 MODULES = LANGUAGE + COLLECTION  # files of this package that register networks
 
 Call = tuple[Tensor, ...]

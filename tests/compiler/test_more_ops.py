@@ -52,7 +52,9 @@ def _put(m: Wrap, x: Tensor) -> Any:
     y[torch.tensor([0, 1]), torch.tensor([2, 0])] = x[:, 1]
     z = x.clone()
     z[z > 0.5] = -3.0
-    return y, z, torch.index_put(x, (torch.tensor([0, 0]),), x[1:], accumulate=True)
+    behind = x.clone()
+    behind[:, torch.tensor([0, 1]), torch.tensor([2, 0])] = x[:, 1, :2]
+    return y, z, torch.index_put(x, (torch.tensor([0, 0]),), x[1:], accumulate=True), behind
 
 
 def _scattered(m: Wrap, x: Tensor) -> Any:

@@ -58,7 +58,8 @@ def _index_put(site: Site, x: Value, indices: Sequence[Any], values: Value, accu
 
     def write(a: Tensor, b: Tensor) -> Tensor:
         places = [None if i is None else i.to(a.device) for i in indices]
-        return torch.index_put(a, places, b, accumulate)
+        made: Tensor = torch.ops.aten.index_put.default(a, places, b, accumulate)  # torch's own name takes no None
+        return made
 
     return _written(site, x, values, write)
 
