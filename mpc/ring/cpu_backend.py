@@ -155,7 +155,7 @@ class CpuKernels(CpuSteps):
         make = torch.empty if real == planes else torch.zeros
         out = make(planes, words(x.numel()), dtype=torch.int64)
         if real:
-            self._native.to_planes(x.reshape(-1).numpy(), out[:real].numpy(), shift)
+            self._native.to_planes(x.reshape(-1).contiguous().numpy(), out[:real].numpy(), shift)
         return out
 
     def from_planes(self, planes: Tensor, numel: int, ring: Ring) -> Tensor:

@@ -148,7 +148,11 @@ def alone(protocol: SingleProcess, case: Case) -> Tensor:
 
 def among_three(trio: Trio, case: Case) -> Tensor:
     """A case's result under the replicated protocol, the same at all parties."""
-    results = trio.run(case.program, *share(trio, case))
+    return revealed(trio, case, trio.run(case.program, *share(trio, case)))
+
+
+def revealed(trio: Trio, case: Case, results: Any) -> Tensor:
+    """The three parties' results put together."""
     if isinstance(results[0], Shared):
         return case.canonical(results[0].ring.signed(trio.elements(results)))
     if isinstance(results[0], SharedBits):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from hush.mpc.cost import total
 from hush.mpc.protocol import Protocol
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.secret import Shared
 from hush.mpc.session import Ledger, run, trio_cost
 from hush.mpc.transport import memory_trio
 from hush.protocols.fixed import Fixed
 from hush.protocols.plain import Plain
-from tests.conformance.harness import Case, Setting, alone, among_three, assert_within, share
+from tests.conformance.harness import Case, Setting, alone, among_three, assert_within, revealed, share
 from tests.conformance.rows import ROWS
 from tests.support.trio import Trio, party_step
 
@@ -33,6 +35,18 @@ modest = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCh
 def _case(name: str, bits: int, shape: tuple[int, ...], seed: int) -> Case:
     ring, frac = KINDS[bits]
     return ROWS[name].make(Setting(ring, frac, shape, seed))
+
+
+def _every_third(t: torch.Tensor) -> torch.Tensor:
+    """The same numbers, two others after each."""
+    wide = t.new_zeros(*t.shape, 3)
+    wide[..., 0] = t
+    return wide[..., 0]
+
+
+def _turned(t: torch.Tensor) -> torch.Tensor:
+    """The same numbers, the first dimension the innermost."""
+    return t.movedim(0, -1).contiguous().movedim(-1, 0) if t.ndim else t
 
 
 def _result_ring(trio: Trio, case: Case) -> Ring:
@@ -82,6 +96,23 @@ def test_traffic_is_foreseen_and_tells_nothing(name: str, bits: int, shape: tupl
         case = _case(name, bits, shape, other)
         trio.run(case.program, *share(trio, case))
         assert trio.traffic == foreseen
+
+
+@pytest.mark.parametrize("shape", [(70,), (5, 6), (97, 71)])
+@pytest.mark.parametrize("view", [_every_third, _turned], ids=["strided", "transposed"])
+@pytest.mark.parametrize(("name", "bits"), TABLE)
+def test_shares_may_be_views(
+    name: str, bits: int, view: Callable[[torch.Tensor], torch.Tensor], shape: tuple[int, ...]
+) -> None:
+    """Programs select and transpose: no kernel may take for granted how elements lie."""
+    ring, frac = KINDS[bits]
+    case, trio = _case(name, bits, shape, 3), Trio(ring, frac)
+    handles = [
+        [h.local(view) if isinstance(h, Shared) else h for h in own] if isinstance(own, list | tuple) else own
+        for own in share(trio, case)
+    ]
+    results = trio.run(case.program, *handles)
+    assert_within(revealed(trio, case, results), alone(Fixed(ring, frac), case), case, _result_ring(trio, case))
 
 
 @pytest.mark.parametrize("shape", [(7,), (97, 71)], ids=["small", "three slices"])
