@@ -91,7 +91,7 @@ class LowRankKernel(nn.Module):
 
     def rotated(self, x: Tensor) -> Tensor:
         """[B, n, h d] -> [B, h, n, d], each pair of entries turned by its place's angle."""
-        x = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        x = x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
         first, second = x.chunk(2, -1)
         return x * self.cos + torch.cat([-second, first], -1) * self.sin
 
@@ -225,7 +225,8 @@ def waves(c: IFactFormerConfig, batch: int, seed: int, modes: int = 8) -> Tensor
     times = torch.arange(c.in_time_window).reshape(-1, 1, 1, 1, 1, 1)
     start, speed = (part[:, None, None, None, None] for part in (phase, drift))
     angles = 2 * math.pi * (along[:, None] + start + speed * times)
-    return (height[:, None, None, None, None] * angles.cos()).sum(-1)
+    field: Tensor = (height[:, None, None, None, None] * angles.cos()).sum(-1)
+    return field
 
 
 def example(configs: dict[str, IFactFormerConfig], size: str, seq: int, batch: int, seed: int) -> Call:
@@ -258,7 +259,7 @@ for letter, parallel in (("m", True), ("o", False)):
             build=lambda size, source, sizes=sizes: seeded(sizes[size].architecture),  # type: ignore[misc]
             example=partial(example, configs),
             calibration=partial(calibration, configs),
-            err_bound=5e-3,
+            err_bound=2e-3,
             sketch=sketch,
         )
     )

@@ -34,8 +34,8 @@ class Schedule:
 
 
 LAN = Schedule("lan", 1 << 22, 6, 32, 1 << 17, False)
-"""0.2 ms on loopback, or 0.4 ms at 5 Gbit/s, roughly; 2^17 blocks take a core as long. So trees are for few numbers: the
-norms of one token."""
+"""0.2 ms on loopback, or 0.4 ms at 5 Gbit/s, roughly; 2^17 blocks take a core as long. So trees are for few numbers:
+the norms of one token."""
 WAN = Schedule("wan", 1 << 25, 8, 1 << 20, 1 << 22, True)
 """400 Mbit/s and 40 ms there and back: a message takes 20 ms, in which one link carries 8 Mbit. A round uses one link
 of each party or both, 24 to 48 Mbit in all; 2^22 blocks take a core 10 to 15 ms."""

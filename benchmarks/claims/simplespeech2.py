@@ -1,8 +1,8 @@
 """SimpleSpeech 2: in few steps a flow comes nearer to the speech asked for than the diffusion of SimpleSpeech does.
 
-Synthetic: text is a row of sounds, each a point of the latent that a speaker moves and that lasts two frames, in levels
-of the codec. Both networks are the same transformer, trained alike: one on the velocity of the flow, one on the noise of
-the first paper's diffusion (its public configuration), which is sampled by DDIM in as many steps.
+Synthetic: text is a row of sounds, each a point of the latent that a speaker moves and that lasts two frames, in
+levels of the codec. Both networks are the same transformer, trained alike: one on the velocity of the flow, one on the
+noise of the first paper's diffusion (its public configuration), which is sampled by DDIM in as many steps.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def claim() -> Claim:
         return torch.randn(shape, generator=numbers), text, speaker
 
     def trained(network: type[FlowSampler], loss: object, c: SimpleSpeech2Config = CONFIG) -> nn.Module:
-        return fit(seeded(lambda: network(c)), train, loss, steps=200, rate=3e-3)  # type: ignore[arg-type]
+        return fit(seeded(lambda: network(c)), train, loss, steps=300, rate=3e-3)  # type: ignore[arg-type]
 
     def score(outputs: Sequence[Tensor]) -> float:
         return (torch.cat(list(outputs)) - wanted).square().mean().item()

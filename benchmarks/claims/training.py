@@ -28,7 +28,8 @@ def fit(
     seed: int = 0,
 ) -> nn.Module:
     """The module in eval mode, trained on rows of `data`: `loss(module, *rows)`."""
-    numbers, count = torch.Generator().manual_seed(seed), len(data[0])
+    numbers, count, threads = torch.Generator().manual_seed(seed), len(data[0]), torch.get_num_threads()
+    torch.set_num_threads(1)  # layers are small: a second thread gains little, and costs much where cores are shared
     torch.manual_seed(seed)  # dropout, and what a network draws in training
     optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
@@ -40,6 +41,7 @@ def fit(
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+    torch.set_num_threads(threads)
     return module.eval().requires_grad_(False)
 
 

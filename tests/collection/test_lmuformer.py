@@ -156,6 +156,6 @@ def test_parameters(size: str, spiking_form: bool) -> None:
 
 
 def test_parameters_at_paper_size() -> None:
-    """The paper says 1.62 million; of the spiking form, by hand."""
+    """What the official code has; the paper says 1.62 million."""
     assert get("lmuformer").sizes["paper"].parameters() == 1_621_796
     assert get("lmuformer-spiking").sizes["paper"].parameters() == 1_689_894

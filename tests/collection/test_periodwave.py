@@ -19,6 +19,7 @@ from hush.models.periodwave import (
     example,
     fold,
     prior,
+    silu,
     unfold,
 )
 from hush.models.registry import get
@@ -67,6 +68,11 @@ def test_the_mels_features_reach_as_far_as_the_folded_waveform(frames: int) -> N
     features = seeded(lambda: MelSpectrogramUpsampler(c))(torch.randn(1, c.n_mel + 1, frames))
     for period, found in zip(c.periods, features, strict=True):
         assert found.shape[2] >= -(-4 * frames // period)
+
+
+def test_silu_by_tanh() -> None:
+    x = torch.linspace(-20, 20, 401)
+    torch.testing.assert_close(silu(x), nn.functional.silu(x), atol=1e-6, rtol=1e-4)
 
 
 def test_grn_is_norms_over_their_mean() -> None:
