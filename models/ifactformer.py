@@ -14,10 +14,11 @@ features are a parameter there that is never trained, and counted. Two things ar
 predicts one step and feeds it back outside of the network; and the order of pooling and of the linear layers without
 bias before it, which commute: pooling first leaves them the n entries of a line instead of all of the grid.
 
-Secret: the field, every kernel, and in a rollout each field on the way, which no one sees before the last. Public: the
-grid and its coordinates, hence rotary tables; the number of iterations and of steps. Positions' features depend on the
-weights alone and are the owner's work. Fields are in units of the training data's deviation: bringing them there is the
-client's work, and with the same units of input and output nothing is to be done between the steps.
+Secret: the field, every kernel, and in a rollout each field on the way, which no party sees: the client gets all of
+them together. Public: the grid and its coordinates, hence rotary tables; the number of iterations and of steps.
+Positions' features depend on the weights alone and are the owner's work. Fields are in units of the training data's
+deviation: bringing them there is the client's work, and with the same units of input and output nothing is to be done
+between the steps.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ samples comes to lie in one column, and passes every fold through one and the sa
 period it sees. `PeriodWave` is the solver around v: a whole generation is one program, between whose steps nothing
 is opened.
 
-Checked against a public copy of the authors' code (Alizeded/PeriodWave): layers and their sizes; noise with the deviation
-of the mel's energy, at least 0.1, which is also one more row of the mel; Euler and midpoint steps; FreeU, which weighs
-skips by `s_w` and what comes from below by `b_w` (0.9 and 1.1 recommended, with midpoints); and what looks unintended
-there, behind a flag each, true as in the code: `scale_by_hidden` scales the period's embedding by sqrt(hidden_dim),
-where it has hidden_dim / 2 entries (a comment there says so); `pad_by_width` pads the mel's features for a period as if
-they had one frame.
+Checked against a public copy of the authors' code (Alizeded/PeriodWave): layers and their sizes; noise with the
+deviation of the mel's energy, at least 0.1, which is also one more row of the mel; Euler and midpoint steps; FreeU,
+which weighs skips by `s_w` and what comes from below by `b_w` (0.9 and 1.1 recommended, with midpoints); and what looks
+unintended there, behind a flag each, true as in the code: `scale_by_hidden` scales the period's embedding by
+sqrt(hidden_dim), where it has hidden_dim / 2 entries (a comment there says so); `pad_by_width` pads the mel's features
+for a period as if they had one frame.
 
 Our own: SiLU is written by tanh, the same function; weight normalisation is folded into the convolutions, as the code
 does before inference; GRN divides root mean squares, not norms (their ratio is the same, epsilon is scaled along);

@@ -432,7 +432,7 @@ register(
         sizes=CODEC,
         build=lambda size, source: seeded(CODEC[size].architecture),
         example=codec_example,
-        err_bound=5e-3,
+        err_bound=4e-3,
         sketch=codec_sketch,
     )
 )

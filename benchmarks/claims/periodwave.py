@@ -60,11 +60,11 @@ def aperiodic(outputs: Sequence[Tensor], lengths: Tensor) -> float:
 def claim() -> Claim:
     """What does not repeat, against the same network with period 1 alone."""
     train, mel, _ = waves(2000, 1)
-    _, given, lengths = waves(24, 2)
+    _, given, lengths = waves(12, 2)
     numbers = torch.Generator().manual_seed(3)
 
     def trained(c: PeriodWaveConfig) -> torch.nn.Module:
-        return fit(seeded(lambda: PeriodWave(c)), (train, mel), flow_matching, steps=120, rate=1e-2, batch=48)
+        return fit(seeded(lambda: PeriodWave(c)), (train, mel), flow_matching, steps=110, rate=1e-2, batch=32)
 
     several, one = trained(CONFIG), trained(replace(CONFIG, periods=(1,)))
 
@@ -81,6 +81,6 @@ def claim() -> Claim:
         calls=[held],
         score=lambda outputs: aperiodic(outputs, lengths),
         rival=rival,
-        ranges=[call(mel[:24])],
+        ranges=[call(mel[:12])],
         factor=0.7,
     )
