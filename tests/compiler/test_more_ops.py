@@ -85,7 +85,18 @@ WRITING: dict[str, Body] = {
     "rows by mask": lambda m, x: x.masked_scatter((x[..., :1] > 0).expand_as(x), x.flip(1)),
     "finite": lambda m, x: torch.where(x.isfinite() & ~x.isnan(), x.nan_to_num(), m.v),
 }
+
+
+def _buckets(m: Wrap, x: Tensor) -> Any:
+    """Public boundaries, at one of which a value lies, and a weight's."""
+    edges = torch.arange(4) * 0.75 - 1.0
+    on_an_edge = (x * 0).cumsum(-1) + 0.5
+    found = (torch.bucketize(value, edges, right=right) for value in (x, on_an_edge) for right in (False, True))
+    return (*found, torch.bucketize(x, m.v.sort().values, out_int32=True))
+
+
 ORDER: dict[str, Body] = {
+    "buckets": _buckets,
     "max": lambda m, x: (*x.max(1), *x.min(-1, keepdim=True)),
     "sort": lambda m, x: (*x.sort(1), *x.sort(-1, descending=True), x.argsort(-1)),
     "topk": lambda m, x: (*x.topk(3), *x.topk(1, 1, largest=False)),
@@ -169,7 +180,7 @@ def test_writing_on_shares_at_the_predicted_cost(name: str) -> None:
     check(Wrap(WRITING[name]), (_randn(2, 3, 6),), bound=1e-3)
 
 
-@pytest.mark.parametrize("name", ["max", "sort"])
+@pytest.mark.parametrize("name", ["max", "sort", "buckets"])
 def test_order_on_shares_at_the_predicted_cost(name: str) -> None:
     check(Wrap(ORDER[name]), (_randn(2, 3, 6),), bound=1e-4)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from hush.mpc import fixed_point
-from hush.mpc.compiler.ops import op_name, op_target
+from hush.mpc.compiler.ops import args_of, op_name, op_target
 from hush.mpc.compiler.rules.bounds import largest, one
 from hush.mpc.compiler.rules.elementwise import total
 from hush.mpc.compiler.rules.table import Site, Value, rule
@@ -84,6 +84,24 @@ def _gap(site: Site, a: Value, b: Value) -> Shared:
         return p.add_public(a, -torch.as_tensor(b, dtype=torch.float64))
     assert isinstance(b, Shared)
     return p.add_public(p.neg(b), torch.as_tensor(a))
+
+
+def _buckets(node: fx.Node) -> float | None:
+    """As many as there are boundaries."""
+    boundaries: Any = args_of(node)[1]
+    return float(type_of(boundaries).shape[0])
+
+
+@rule("aten.bucketize.Tensor", bound=_buckets)
+def _bucketize(
+    site: Site, x: Shared, boundaries: Value, *, out_int32: bool = False, right: bool = False
+) -> Step[Shared]:
+    """How many boundaries [n] lie below x (`right`: or at it): n exact comparisons in the rounds of one."""
+    p, bound = site.p, site.bound(0) + site.bound(1)
+    gap = _gap(site, x.local(lambda t: t.unsqueeze(-1)), boundaries)
+    bit = yield from p.negative(gap if right else p.neg(gap), bound=bound)
+    reached = (yield from p.from_bits(p.invert(bit) if right else bit))[0]
+    return reached.local(lambda t: reached.ring.settle(t.sum(-1)))
 
 
 @rule("aten.bitwise_not.default", bound=one)
