@@ -109,10 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output: Path | None = options.output or (None if options.quick else OUTPUT)
     made: Row = {"rows": {}}
     if output is not None and output.exists():
-        made["rows"] = json.loads(output.read_text())["rows"]
+        made |= json.loads(output.read_text())
     for line in commands((QUICK_BERT, QUICK_GPT2) if options.quick else (BERT, GPT2)):
         if options.only in line:
             made["rows"][line] = hush(line)
+            made.pop("remark", None)  # it was about what was measured before
             made |= {"measured": time.strftime("%Y-%m-%d"), "machine": machine()}
             made |= {"command": "python benchmarks/networks.py", "versions": made["rows"][line]["versions"]}
             if output is not None:

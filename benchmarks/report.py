@@ -126,7 +126,8 @@ the same program's seconds without a network, and what its rounds and bytes take
     cells = [_network(line, row, due.get(line, [])) for line, row in rows.items()]
     odd = [line for line, row in rows.items() if not benchmarks_networks.as_predicted(row)]
     exact = f"NOT as predicted: {', '.join(odd)}." if odd else "Rounds, bytes and messages of every run: as predicted."
-    return "\n\n".join([text, table(head, cells), exact, *_public(rows), *_wan(rows), *_lan(rows)])
+    remark = [data["remark"]] if "remark" in data else []
+    return "\n\n".join([text, table(head, cells), exact, *remark, *_public(rows), *_wan(rows), *_lan(rows)])
 
 
 def _network(line: str, row: Data, due: Sequence[str]) -> tuple[str, ...]:
