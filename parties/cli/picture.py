@@ -51,7 +51,6 @@ def draw(answers: dict[str, Sketch]) -> Figure:
         for place, (title, sketch) in enumerate(answers.items()):
             _panel(figure.add_subplot(1, len(answers), place + 1), title, sketch)
     figure.suptitle(first.title)
-    figure.set_layout_engine("constrained")
     return figure
 
 
@@ -60,7 +59,7 @@ def _figure() -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise UserError("pictures need matplotlib: pip install 'hush[plot]'") from None
-    return Figure(figsize=(_WIDTH, _HEIGHT), dpi=120)
+    return Figure(figsize=(_WIDTH, _HEIGHT), dpi=120, layout="constrained")
 
 
 def _curves(axes: Axes, answers: dict[str, Sketch]) -> None:
