@@ -182,7 +182,9 @@ class Protocol(ABC):
     def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
         """[T, *x.shape] (frac 0): the entries of public tables, int64 [T, cells.count], at the cell of x, a positive
         number of x.ring = Z_2^64; 0 out of the cells' range."""
-        raise ValueError(f"the protocol {self.name!r} deals no trees: use the schedule 'lan', which asks for none")
+        raise ValueError(
+            f"the protocol {self.name!r} deals no trees: give it the schedule UNDEALT, which asks for none"
+        )
 
     def pick_product(
         self, x: Shared, y: Shared, offset: float, cells: Cells, tables: Tensor
@@ -195,7 +197,9 @@ class Protocol(ABC):
     def highest(self, x: Shared, row: Tensor, *, shift: int, bins: int) -> Step[Shared]:
         """[R] (frac 0): of each row the largest floor(x / 2^shift) units of its entries, or one less; x [N] in Z_2^64,
         2^shift <= x < bins 2^shift units, bins a power of two from 8, `row` [N] sorted, from 0, without gaps."""
-        raise ValueError(f"the protocol {self.name!r} deals no codes: use the schedule 'lan', which asks for none")
+        raise ValueError(
+            f"the protocol {self.name!r} deals no codes: give it the schedule UNDEALT, which asks for none"
+        )
 
     # ------------------------------------------------------------------ bits
     @abstractmethod

@@ -7,7 +7,7 @@ follows from sizes and the schedule alone, so every party and the cost model mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hush.mpc.errors import UserError
 
@@ -39,6 +39,8 @@ the norms of one token."""
 WAN = Schedule("wan", 1 << 25, 8, 1 << 20, 1 << 22, True)
 """400 Mbit/s and 40 ms there and back: a message takes 20 ms, in which one link carries 8 Mbit. A round uses one link
 of each party or both, 24 to 48 Mbit in all; 2^22 blocks take a core 10 to 15 ms."""
+UNDEALT = replace(LAN, round_blocks=0)
+"""`lan` for protocols whose parties deal nothing: no trees."""
 SCHEDULES = {s.name: s for s in (LAN, WAN)}
 
 

@@ -12,6 +12,7 @@ from hush.mpc.fixed_point import encode
 from hush.mpc.points import Points
 from hush.mpc.protocol import ConvShape, Public
 from hush.mpc.ring import RING64, Ring, backends
+from hush.mpc.schedule import UNDEALT
 from hush.mpc.secret import Shared, SharedBits
 from hush.mpc.step import Step, done
 from hush.protocols.crypten import bits as conversions
@@ -36,7 +37,7 @@ class CrypTen(LocalPrimitives):
     name = "crypten"
 
     def __init__(self, rank: int, ring: Ring = RING64, frac: int = 18, *, division: bool = False) -> None:
-        super().__init__(widened(ring), frac, zeroth=0 if rank == 0 else None)
+        super().__init__(widened(ring), frac, UNDEALT, zeroth=0 if rank == 0 else None)
         self.rank, self.division, self.kernels = rank, division, backends.get()
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:

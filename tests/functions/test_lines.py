@@ -13,7 +13,7 @@ from hush.mpc.functions.inverse import inverse_between
 from hush.mpc.functions.lines import RECIPROCAL, RSQRT, Curve, evaluate, fineness, lines
 from hush.mpc.functions.norms import layer_norm, rms_norm
 from hush.mpc.functions.rsqrt import rsqrt, scaled_rsqrt
-from hush.mpc.schedule import LAN, WAN, Schedule
+from hush.mpc.schedule import LAN, UNDEALT, WAN, Schedule
 from hush.protocols.fixed import Fixed
 
 EAGER = Schedule("eager", WAN.round_bits, WAN.widest_digit, WAN.longest_fours, 1 << 50, True)
@@ -96,7 +96,9 @@ def test_parties_take_four_rounds_and_agree_with_one_process() -> None:
     assert trio.cost.rounds == 4
 
 
-@pytest.mark.parametrize(("schedule", "rows", "rounds"), [(LAN, 16, 8), (LAN, 128, 23), (WAN, 128, 8)])
+@pytest.mark.parametrize(
+    ("schedule", "rows", "rounds"), [(LAN, 16, 8), (LAN, 128, 23), (UNDEALT, 16, 23), (WAN, 128, 8)]
+)
 def test_norms_are_as_exact_in_few_rounds(schedule: Schedule, rows: int, rounds: int) -> None:
     torch.manual_seed(5)
     x = torch.randn(rows, 64, dtype=torch.float64) * torch.logspace(-3, 3, rows, base=2, dtype=torch.float64)[:, None]

@@ -13,6 +13,7 @@ import torch
 import hush
 from hush.mpc.errors import UserError
 from hush.mpc.ring import RING32, RING64, Ring
+from hush.mpc.schedule import UNDEALT
 from hush.mpc.secret import Shared
 from hush.mpc.step import Step, together
 from hush.parties.cli import main
@@ -93,6 +94,13 @@ def test_shares_add_up_and_are_fresh(shape: tuple[int, ...]) -> None:
     assert first[0].shape == first[1].shape == elements.shape
     if elements.numel():
         assert not torch.equal(first[0], second[0])
+
+
+def test_its_parties_deal_no_trees() -> None:
+    """The schedule that programs have by default would ask for them: norms of few rows."""
+    assert CrypTen(0).schedule == UNDEALT
+    assert UNDEALT.round_blocks == 0
+    assert not UNDEALT.deals
 
 
 def test_a_wide_ring_takes_a_narrow_one_s_place_and_does_not_wrap() -> None:
