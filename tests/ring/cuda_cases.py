@@ -64,7 +64,7 @@ def test_matmul() -> None:
 def test_matmul_of_the_largest_digits() -> None:
     """-128 in every limb of both: the largest int32 sums, with a depth that is cut."""
     ring = Ring(64)
-    x = torch.full((2, 300), -0x7F7F7F7F7F7F7F80)
+    x = torch.full((2, 300), 0x7F7F7F7F7F7F7F80)
     same("matmul", x, x.T.contiguous(), ring)
     deep = limbs._DEPTH
     limbs._DEPTH = 8 * 100
@@ -135,6 +135,16 @@ def test_steps_of_truncation() -> None:
         draws = uniform(w.out, n), low, (mask, uniform(w.top, n)), base.clone(), w
         same("split", (mine,), uniform(w.ring, n), *draws)
         same("split", (mine, uniform(w.ring, n)), uniform(w.ring, n), *draws)
+
+
+def test_truncation_takes_strided_operands() -> None:
+    w, n = WIDTHS[0], 300
+    mine = uniform(w.ring, n, 2).to(GPU.device)[:, 0]
+    low, mask, base = (uniform(ring, n).to(GPU.device) for ring in (w.top, w.top, w.out))
+    first, second = base.clone(), base.clone()
+    made = GPU.answer(mine, None, low, mask, first, w)
+    assert torch.equal(made, GPU.answer(mine.contiguous(), None, low, mask, second, w))
+    assert torch.equal(first, second)
 
 
 def test_narrow_truncation_and_selection() -> None:
