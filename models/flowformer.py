@@ -9,7 +9,7 @@ biases everywhere, 1x1 convolutions as feed-forward layer (linear layers here, t
 before all steps are flattened, embedding times sqrt(d_model), learned positions in the scripts of UEA and sinusoids by
 default (`pos_encoding`), padding removed only before the output layer and not in the attention. The core file clamps
 the outgoing flow to [-1, 1], the folder does not (`clamp`); the causal form has running sums, flows times positions
-(`causal`). `competition` and `allocation` are the ablations of the paper. Left out: dropout, and 1e-6 added to sigmoids
+(`causal`). `competition` and `allocation` switch either off, to compare. Left out: dropout, and 1e-6 added to sigmoids
 and sums, which moves results by about as much.
 
 All flows are written with means in place of sums: I_i = m d i_i where i_i = q_i . mean(k) / d is between 0 and 1,
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hush.models.initial import seeded
+from hush.models.positions import sinusoids
 from hush.models.registry import Call, Entry, Size, register
 from hush.models.series import wave
 from hush.models.sketch import Bars
@@ -130,13 +131,6 @@ class EncoderLayer(nn.Module):
         x = self.norm1(x + self.attention(x))
         out: Tensor = self.norm2(x + self.conv2(F.gelu(self.conv1(x))))
         return out
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """[length, width]: sines and cosines in turn."""
-    rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    angle = torch.arange(length).unsqueeze(1) * rate
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
 
 class FlowformerClassiregressor(nn.Module):

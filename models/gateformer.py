@@ -18,7 +18,6 @@ the positions' table.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hush.models.initial import seeded
+from hush.models.positions import sinusoids
 from hush.models.registry import Call, Entry, Size, register
 from hush.models.series import wave
 from hush.models.sketch import Curves, forecast
@@ -50,13 +50,6 @@ class GateformerConfig:
     def patches(self) -> int:
         """Of a series whose last value is repeated `stride` times more."""
         return (self.seq_len - self.patch_len) // self.stride + 2
-
-
-def sinusoids(length: int, width: int) -> Tensor:
-    """[length, width]: sines at even places, cosines at odd ones, as of the first transformer."""
-    place = torch.arange(length)[:, None]
-    angle = place * torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
 
 class PatchEmbedding(nn.Module):

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hush.models.initial import seeded
+from hush.models.positions import sinusoids
 from hush.models.registry import Call, Entry, Size, register
 from hush.models.series import wave
 from hush.models.sketch import Curves, forecast
@@ -235,9 +236,7 @@ class DataEmbedding(nn.Module):
         self.value_embedding = nn.Conv1d(c.enc_in, c.d_model, 3, padding=1, padding_mode="circular")
         nn.init.kaiming_normal_(self.value_embedding.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.temporal_embedding = nn.Linear(MARKS, c.d_model)
-        rate = torch.exp(torch.arange(0, c.d_model, 2) * (-math.log(10000.0) / c.d_model))
-        angle = torch.arange(length).unsqueeze(1) * rate
-        self.register_buffer("pe", torch.stack([angle.sin(), angle.cos()], -1).flatten(1), persistent=False)
+        self.register_buffer("pe", sinusoids(length, c.d_model), persistent=False)
 
     def forward(self, x: Tensor, mark: Tensor) -> Tensor:
         """[B, L, C] and [B, L, 4] -> [B, L, D]."""
