@@ -33,10 +33,12 @@ def _split(x, out, numel, LIMBS: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < numel
     rest = tl.load(x + at, mask=inside, other=0)
-    for limb in tl.static_range(LIMBS):
+    to = out + at  # moved on limb by limb: limb * numel would leave 32 bits on a large matrix
+    for _ in tl.static_range(LIMBS):
         low = rest & 255
         digit = low - ((low & 128) << 1)
-        tl.store(out + limb * numel + at, digit.to(tl.int8), mask=inside)
+        tl.store(to, digit.to(tl.int8), mask=inside)
+        to += numel
         rest = (rest - digit) >> 8  # what wraps at the top is of no matter mod 2^k
 
 
@@ -56,7 +58,7 @@ def _product(
     a_at = a + item * a_item + rows.to(tl.int64)[:, None] * K + depth[None, :]
     b_at = b + item * b_item + depth.to(tl.int64)[:, None] * N + columns[None, :]
     total = tl.zeros((BM, BN), dtype=c.dtype.element_ty)
-    for shift in tl.static_range(LIMBS):
+    for shift in range(LIMBS):  # unrolled it spills ten times as much
         part = tl.zeros((BM, BN), dtype=tl.int32)
         for step in range((shift + 1) * steps):
             limb = (step // steps).to(tl.int64)

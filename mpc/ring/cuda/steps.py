@@ -119,13 +119,14 @@ def answer(mine: Tensor, got: Tensor | None, low: Tensor, mask: Tensor, base: Te
     """`Kernels.answer` but for the packing: the reply's elements; `got` too are elements."""
     reply = torch.empty(mine.shape, dtype=w.top.dtype, device=mine.device)
     opened = mine if got is None else got
-    _run(_answer, mine.numel(), mine, opened, low, mask, base, reply, bits=(*w.bits, got is not None))
+    flat = [v.contiguous() for v in (mine, opened, low, mask)]
+    _run(_answer, mine.numel(), *flat, base, reply, bits=(*w.bits, got is not None))
     return reply
 
 
 def correct(base: Tensor, other: Tensor, w: Widths) -> None:
     """`Kernels.correct`, of elements."""
-    _run(_correct, base.numel(), base, other, bits=(w.out.bits, w.high))
+    _run(_correct, base.numel(), base, other.contiguous(), bits=(w.out.bits, w.high))
 
 
 def split(
@@ -134,7 +135,7 @@ def split(
     """`Kernels.split` but for the packing: (the message's elements, the mask)."""
     rest = torch.empty(z.shape, dtype=w.top.dtype, device=z.device)
     whole = torch.empty(z.shape, dtype=w.ring.dtype, device=z.device)
-    operands = (r[0], r[-1], z, drawn, low, *masks, x2, rest, whole)
+    operands = (*(v.contiguous() for v in (r[0], r[-1], z, drawn, low, *masks)), x2, rest, whole)
     _run(_split_mask, z.numel(), *operands, bits=(*w.bits, len(r) == 2))
     return rest, whole
 
