@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from hush.mpc.copies import Copies, copies_for
 from hush.mpc.cost import FRAME_HEADER, Cost, Traffic
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.step import Received, Round, Spec, Step
@@ -49,10 +50,17 @@ def _raw(tensor: Tensor) -> memoryview:
 
 
 _MAIN = torch.device("cpu")
+_SIDES: tuple[Neighbour, Neighbour] = ("next", "prev")
 
 
-def run(step: Step[T], transport: Transport, ledger: Ledger, device: torch.device = _MAIN) -> T:
-    """Run one party's step to its end over a transport. What arrives is put on the device that the step computes on."""
+def run(
+    step: Step[T], transport: Transport, ledger: Ledger, device: torch.device = _MAIN, copies: Copies | None = None
+) -> T:
+    """Run one party's step to its end over a transport. What arrives is put on the device that the step computes on.
+
+    `copies`: how messages go to and from a GPU; by default such are made for this run.
+    """
+    copies = copies or copies_for(device)
     answer: Received | None = None
     while True:
         try:
@@ -60,16 +68,21 @@ def run(step: Step[T], transport: Transport, ledger: Ledger, device: torch.devic
         except StopIteration as stop:
             value: T = stop.value
             return value
-        stamp = ledger.depth + 1
-        _send(transport, ledger, "next", wanted.to_next, stamp)
-        _send(transport, ledger, "prev", wanted.to_prev, stamp)
-        from_next = _receive(transport, ledger, "next", wanted.from_next, device)
-        from_prev = _receive(transport, ledger, "prev", wanted.from_prev, device)
+        _send_round(transport, ledger, wanted, copies)
+        from_next = _receive(transport, ledger, "next", wanted.from_next, device, copies)
+        from_prev = _receive(transport, ledger, "prev", wanted.from_prev, device, copies)
         answer = Received(from_next, from_prev)
 
 
-def _send(transport: Transport, ledger: Ledger, to: Neighbour, tensors: tuple[Tensor, ...], stamp: int) -> None:
-    buffers: list[Buffer] = [_raw(t) for t in tensors if t.numel()]
+def _send_round(transport: Transport, ledger: Ledger, wanted: Round, copies: Copies | None) -> None:
+    stamp, messages = ledger.depth + 1, (wanted.to_next, wanted.to_prev)
+    copied = None if copies is None else copies.outgoing(messages)
+    for side, to in enumerate(_SIDES):
+        buffers = [_raw(t) for t in messages[side] if t.numel()] if copied is None else copied[side]
+        _send(transport, ledger, to, buffers, stamp)
+
+
+def _send(transport: Transport, ledger: Ledger, to: Neighbour, buffers: Sequence[Buffer], stamp: int) -> None:
     size = sum(len(b) for b in buffers)
     if not size:
         return
@@ -81,7 +94,12 @@ def _send(transport: Transport, ledger: Ledger, to: Neighbour, tensors: tuple[Te
 
 
 def _receive(
-    transport: Transport, ledger: Ledger, source: Neighbour, specs: tuple[Spec, ...], device: torch.device
+    transport: Transport,
+    ledger: Ledger,
+    source: Neighbour,
+    specs: tuple[Spec, ...],
+    device: torch.device,
+    copies: Copies | None,
 ) -> tuple[Tensor, ...]:
     size = sum(s.nbytes for s in specs)
     if not size:
@@ -94,7 +112,10 @@ def _receive(
         raise PartyError(neighbour, AbortReason.MALFORMED, "frame out of order or of the wrong size")
     ledger.sequence[f"from {source}"] += 1
     ledger.depth = max(ledger.depth, stamp)
-    return tuple(t.to(device, non_blocking=True) for t in _split(frame[FRAME_HEADER:], specs))
+    payload = frame[FRAME_HEADER:]
+    if copies is not None:
+        return copies.incoming(payload, specs)
+    return tuple(t.to(device, non_blocking=True) for t in _split(payload, specs))
 
 
 def _split(payload: memoryview, specs: tuple[Spec, ...]) -> tuple[Tensor, ...]:

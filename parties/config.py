@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hush.mpc.errors import ConfigError
 from hush.mpc.ring import backends
-from hush.parties import certs, vault
+from hush.parties import certs, device_memory, vault
 
 MIB = 1 << 20
 
@@ -29,6 +29,7 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+Memory = Annotated[int | str, AfterValidator(device_memory.checked)]
 
 
 class _Strict(BaseModel):
@@ -94,6 +95,7 @@ class PartyConfig(_Networked):
     threads: int | None = Field(default=None, ge=1)  # default: all cores
     backend: str | None = None  # kernels in main memory: default the best there is
     device: str = Field(default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?)$")  # auto: a GPU if there is one, else the CPU
+    device_memory: Memory | None = None  # of a GPU: bytes, "40 GiB" or "1/3"; default: what is free at the start
     net: str = Field(default="none", pattern="^(none|lan|wan)$")
     profile: bool = False  # whether clients may ask when each op computed, sent and waited
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -149,6 +151,15 @@ def load_party(path: Path) -> PartyConfig:
 def load_client(path: Path) -> ClientConfig:
     """Read a client's or provider's file. ConfigError names file, key and fault."""
     return _load(path, ClientConfig)
+
+
+def replaced(config: PartyConfig, **options: object) -> PartyConfig:
+    """A party's configuration with options of a command line, those that were given. ConfigError if one is no good."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return PartyConfig.model_validate(config.model_dump() | given) if given else config
+    except ValidationError as error:
+        raise ConfigError("; ".join(_fault(e["loc"], e["msg"]) for e in error.errors())) from None
 
 
 Config = ClientConfig | str | Path
@@ -221,6 +232,7 @@ data_dir = "party{index}-data"    # deployed weight shares, encrypted; leave out
 storage_key = "party{index}-storage.key"    # of that encryption; without it what is stored cannot be read
 # threads = 4                # default: all cores
 # device = "cuda:0"          # compute on a GPU; "auto": on one if there is one
+# device_memory = "40 GiB"   # of that GPU; default: what is free at the start
 """
 _USER = "deadline_s = 60    # longest wait for a party to take up a call\n"
 _EXAMPLE = """{own}parties = [{parties}]    # the same three, in the same order, in every file

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hush.mpc.compiler import Probe, Program, execute, turn
 from hush.mpc.compiler.generate import length
+from hush.mpc.copies import copies_for
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.points import Points
 from hush.mpc.prg import Stream
@@ -20,6 +21,7 @@ from hush.mpc.session import Ledger, run
 from hush.mpc.step import Step
 from hush.mpc.transport import Transport
 from hush.parties import memory, shares
+from hush.parties.device_memory import Card
 from hush.parties.placement import Placed, guarded, in_main_memory
 from hush.parties.recorder import Recorder
 from hush.parties.request import ALONE, Request
@@ -45,7 +47,8 @@ class Outcome:
 class Engine:
     """Runs a program's invocations for one party. Its randomness goes on from one to the next and never back.
 
-    `encoded`: the ring elements of public weights, shared by the sessions of one model.
+    `encoded`: the ring elements of public weights, shared by the sessions of one model. `card`: the memory of the GPU
+    that it computes on, shared by all of this process: PartyError(LIMIT) if the program finds no room there.
     """
 
     def __init__(
@@ -57,9 +60,12 @@ class Engine:
         program: Program,
         backend: str | None = None,
         encoded: Encoded | None = None,
+        card: Card | None = None,
     ) -> None:
         self._index, self._program, self._transport = index, program, transport
+        self._room = None if card is None else card.claim(index, program)
         kernels = backends.get(backend)
+        self._copies = copies_for(kernels.device)
         for stream in (with_next, with_prev):
             stream.made_by(kernels.keystream)
         self._party, self._device, self._placed = (
@@ -111,7 +117,7 @@ class Engine:
         if recorder is not None:
             whole, transport = recorder.follow(whole), recorder.over(transport)
         with guarded(self._index, self._device):
-            outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device)]
+            outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device, self._copies)]
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
         if recorder is not None:

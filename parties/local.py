@@ -23,6 +23,7 @@ import hush
 from hush.mpc.errors import AbortReason, PartyUnreachable
 from hush.parties import certs, health, vault
 from hush.parties.config import ClientConfig, Limits, TlsFiles
+from hush.parties.device_memory import Amount
 
 _START = 120.0  # seconds a process may take to serve: a cold import of torch on a busy machine is slow
 _STOP = 5.0
@@ -34,8 +35,8 @@ class LocalTrio:
     """Three party processes with throwaway certificates in a temporary folder; all of it is gone after `close`.
 
     `config` serves clients and, as `provider_config`, providers. `threads` per party: default a third of the cores.
-    `profile`: whether clients may ask for profiles. `entry`: what Python runs for a party, which takes the server's
-    options.
+    `device_memory` of a GPU, each: by default a third of what is free. `profile`: whether clients may ask for profiles.
+    `entry`: what Python runs for a party, which takes the server's options.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalTrio:
         threads: int | None = None,
         net: str = "none",
         backend: str | None = None,
+        device_memory: Amount | None = None,
         limits: Limits | None = None,
         unix: bool = True,
         data: bool = False,
@@ -58,6 +60,8 @@ class LocalTrio:
         self._progress = progress or (lambda text: None)
         self._limits = limits or Limits()
         self._options, self._profile, self._entry = (net, backend, data), profile, entry
+        shared = backend is not None and backend.startswith("cuda")
+        self._device_memory = "1/3" if shared and device_memory is None else device_memory
         try:
             certs.create(self.directory, days=2, keep_authority=False)
             for party in range(3 if data else 0):
@@ -125,6 +129,7 @@ class LocalTrio:
         files = self._tls(f"party-{party}")
         lines = [f"index = {party}", f"parties = {list(self.addresses)!r}", f"threads = {self.threads}"]
         lines += [f"net = {net!r}", *([f"backend = {backend!r}"] if backend else [])]
+        lines += [f"device_memory = {self._device_memory!r}"] if self._device_memory is not None else []
         lines += ["profile = true"] if self._profile else []
         lines += [f"data_dir = 'data{party}'", f"storage_key = 'storage{party}.key'"] if data else []
         lines += ["[tls]", *(f"{key} = '{path}'" for key, path in files.model_dump().items())]

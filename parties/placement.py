@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -53,12 +53,15 @@ def in_main_memory(value: Shared) -> Shared:
 
 @contextmanager
 def guarded(party: int, device: torch.device) -> Iterator[None]:
-    """A GPU that is full or lost ends the session with a reason, and gives back what it holds."""
+    """What is started meanwhile is started on this device. A GPU that is full or lost ends the session with a reason,
+    and gives back what it holds."""
     try:
-        yield
+        with _current(device):
+            yield
     except torch.cuda.OutOfMemoryError:
         torch.cuda.empty_cache()
-        detail = f"{device} has no memory left for this model: use fewer models or parties on it, or the CPU"
+        more = "raise `device_memory`, use fewer models or parties on it, shorter inputs, or the CPU"
+        detail = f"{device} has no memory left for this model: {more}"
         raise PartyError(party, AbortReason.LIMIT, detail) from None
     except RuntimeError as error:
         if device.type == "cpu" or "CUDA" not in str(error):
@@ -66,3 +69,8 @@ def guarded(party: int, device: torch.device) -> Iterator[None]:
         raise PartyError(
             party, AbortReason.INTERNAL, f"{device} failed: restart the party, on another GPU or the CPU"
         ) from None
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Each thread begins with GPU 0 as its own, where kernels are started whatever their operands lie on."""
+    return torch.cuda.device(device) if device.type == "cuda" and torch.cuda.is_available() else nullcontext()

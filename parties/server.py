@@ -17,10 +17,10 @@ import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from hush.mpc.errors import ConfigError, HushError
-from hush.mpc.ring import backends
 from hush.parties import config as settings
 from hush.parties import logs, memory, tls
 from hush.parties.config import MIB, PartyConfig
+from hush.parties.device_memory import Card, card
 from hush.parties.logs import LOGGER
 from hush.parties.service import SERVICE, Service
 from hush.parties.store import Store
@@ -31,7 +31,7 @@ _GRACE = 1.0
 class PartyServer:
     """A party that serves from `start` to `stop`, or for the length of a `with` block."""
 
-    def __init__(self, config: PartyConfig) -> None:
+    def __init__(self, config: PartyConfig, memory_of_gpu: Card | None = None) -> None:
         self._config = config
         self._identity = config.identity()
         limits = config.limits
@@ -45,7 +45,7 @@ class PartyServer:
         self._store = Store(config.index, config.data_dir, limits.max_models, config.storage(), age)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        service = Service(config, self._identity, self._store)
+        service = Service(config, self._identity, self._store, memory_of_gpu)
         self._server.add_generic_rpc_handlers((service.handler(),))
 
     def start(self) -> None:
@@ -78,16 +78,14 @@ class PartyServer:
         self.stop()
 
 
-def serve(path: Path, *, until_eof: bool = False, device: str | None = None) -> None:
+def serve(path: Path, *, until_eof: bool = False, device: str | None = None, device_memory: str | None = None) -> None:
     """Run a party from its configuration file until SIGINT or SIGTERM. HushError if it cannot start.
 
-    `device` takes the place of the file's. With `until_eof` also until standard input ends: a local launcher's parties
-    end with it, however it ends.
+    `device` and `device_memory` take the place of the file's. With `until_eof` also until standard input ends: a local
+    launcher's parties end with it, however it ends.
     """
-    config = settings.load_party(path)
-    if device is not None:
-        config = PartyConfig.model_validate(config.model_dump() | {"device": device})
-    backends.get(config.kernels)  # what is missing is said now, not when a session opens
+    config = settings.replaced(settings.load_party(path), device=device, device_memory=device_memory)
+    memory_of_gpu = card(config.kernels, config.device_memory, enforce=True)  # what is missing is said now
     logs.configure(config.log_level)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     memory.retain()
@@ -96,7 +94,7 @@ def serve(path: Path, *, until_eof: bool = False, device: str | None = None) -> 
         signal.signal(number, lambda *_: stopping.set())
     if until_eof:
         threading.Thread(target=_await_eof, args=(stopping,), daemon=True).start()
-    with PartyServer(config):
+    with PartyServer(config, memory_of_gpu):
         stopping.wait()
 
 

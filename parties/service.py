@@ -14,6 +14,7 @@ import hush
 from hush.mpc.errors import AbortReason, HushError, PartyError
 from hush.parties import certs, memory, shares, tls
 from hush.parties.config import MIB, PartyConfig
+from hush.parties.device_memory import Card
 from hush.parties.keys import SESSION_BYTES, VERSION, Terms
 from hush.parties.link import Arrival, Lobby, dial
 from hush.parties.logs import LOGGER
@@ -34,8 +35,10 @@ Calls = Iterator[bytes]
 class Service:
     """The handlers of one party, and what they share: models, seats for sessions, links that wait."""
 
-    def __init__(self, config: PartyConfig, identity: certs.Identity | None, store: Store) -> None:
-        self._config, self._identity, self._store = config, identity, store
+    def __init__(
+        self, config: PartyConfig, identity: certs.Identity | None, store: Store, card: Card | None = None
+    ) -> None:
+        self._config, self._identity, self._store, self._card = config, identity, store, card
         self._index, self._limits = config.index, config.limits
         self._roster = config.roster()
         self._lobby = Lobby(2 * config.limits.max_sessions)
@@ -165,6 +168,7 @@ class Service:
             claim=self._lobby.claim,
             wake=self._lobby.wake,
             backend=self._config.kernels,
+            card=self._card,
             net=self._config.net,
             profile=self._config.profile,
             idle=self._limits.idle_s,

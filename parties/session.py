@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hush.mpc.errors import AbortReason, PartyError
 from hush.parties import memory
+from hush.parties.device_memory import Card
 from hush.parties.engine import Engine
 from hush.parties.keys import Terms
 from hush.parties.link import Dial, Joined, join
@@ -33,6 +34,7 @@ class Place:
     claim: Callable[[bytes, Wire, Callable[[], PartyError | None]], Hello]
     wake: Callable[[], None]
     backend: str | None
+    card: Card | None
     net: str
     profile: bool
     idle: float
@@ -57,7 +59,8 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
     try:
         link = shape(transport, place.net)
         program, encoded = deployment.program, deployment.encoded
-        engine = Engine(place.party, joined.with_next, joined.with_prev, link, program, place.backend, encoded)
+        keys = joined.with_next, joined.with_prev
+        engine = Engine(place.party, *keys, link, program, place.backend, encoded, place.card)
         client.post(Tag.OPENED, Opened(party=place.party))
         while (request := _wanted(client, place.idle)) is not None:
             _allow(place, request)

@@ -16,6 +16,7 @@ from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import KEY_BYTES, Stream
 from hush.mpc.transport import Buffer, Transport, memory_trio
 from hush.parties import shares
+from hush.parties.device_memory import Amount, cards
 from hush.parties.engine import Engine, Outcome
 from hush.parties.remote import Inference, Progress, decoded
 from hush.parties.report import combine
@@ -26,7 +27,10 @@ from hush.protocols.replicated.sharing import reconstruct
 
 
 class ThreadTrio:
-    """A session of three threads for one program that holds its weights. `backend`: of all, or of each of the three."""
+    """A session of three threads for one program that holds its weights. `backend`: of all, or of each of the three.
+
+    `device_memory`: of a GPU, for all that compute there together; by default what is free.
+    """
 
     def __init__(
         self,
@@ -35,13 +39,16 @@ class ThreadTrio:
         net: str = "none",
         backend: str | Sequence[str | None] | None = None,
         deadline: float = 600.0,
+        device_memory: Amount | None = None,
     ) -> None:
         self._program = program
         kinds = [backend] * 3 if backend is None or isinstance(backend, str) else list(backend)
         keys = [os.urandom(KEY_BYTES) for _ in range(3)]  # keys[i]: parties i and i+1
         self._links: list[Transport] = [shape(t, net) for t in memory_trio(deadline)]
+        rooms = cards(kinds, device_memory)
         self._engines = [
-            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i]) for i in range(3)
+            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i], card=rooms[i])
+            for i in range(3)
         ]
         self._pool = ThreadPoolExecutor(3, thread_name_prefix="hush-party")
         self._weights = self._deal_weights()

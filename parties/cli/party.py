@@ -18,6 +18,13 @@ def command(
             help="cpu, cuda, cuda:N, or auto: a GPU if there is one; default: as in the file.", show_default=False
         ),
     ] = None,
+    device_memory: Annotated[
+        str | None,
+        typer.Option(
+            help='Of a GPU: bytes, "40 GiB", or "1/3" of what is free; default: as in the file, else what is free.',
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run one party until it is interrupted. It logs JSON lines on stderr; no share or input is ever among them."""
-    server.serve(config, device=device)
+    server.serve(config, device=device, device_memory=device_memory)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from hush.mpc.cells import Cells
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import backends
-from hush.mpc.ring.cuda import chacha, limbs, planes, steps
+from hush.mpc.ring.cuda import chacha, choices, convolve, limbs, planes, steps
 from hush.mpc.ring.cuda.launch import interpreted
 from hush.mpc.ring.ring import Ring
 from hush.mpc.ring.torch_backend import TorchKernels
@@ -37,6 +38,10 @@ class CudaKernels(TorchKernels):
     def __init__(self, device: torch.device, *, kept: int = 0) -> None:
         super().__init__(limbs=True)
         self.device, self._limbs_of, self._host = device, _Kept(kept), backends.get()
+
+    def keep(self, most: int) -> None:
+        """Keep limbs of so many bytes from now on; those used least recently go at once if there are more."""
+        self._limbs_of.limit(most)
 
     @property
     def about(self) -> str:
@@ -76,7 +81,13 @@ class CudaKernels(TorchKernels):
         if x[0].shape[-1] != y[0].shape[-2]:
             raise ShapeError(f"matmul: {tuple(x[0].shape)} does not fit {tuple(y[0].shape)}")
         lead = torch.Size(np.broadcast_shapes(x[0].shape[:-2], y[0].shape[:-2])) if y[0].dim() > 2 else None
-        right = self._limbs_of(y, terms, ring, lead, columns)
+
+        def digits() -> Tensor:
+            whole = _stacked([v[..., columns] for v in y], terms)
+            return limbs.split(whole.unsqueeze(0) if lead is None else _items(whole, lead), ring.bits)
+
+        use = (terms, ring.bits, columns.start, columns.stop)
+        right = digits() if lead is not None else self._limbs_of(y, use, digits)
         if lead is None:  # one matrix: all rows are one item
             rows, shape = x[0].shape[:-1].numel(), tuple(x[0].shape[:-1])
             left = [v.reshape(1, rows, v.shape[-1]) for v in x]
@@ -88,6 +99,58 @@ class CudaKernels(TorchKernels):
     def cross_mul(self, x: Pair, y: Pair, ring: Ring) -> Tensor:
         """x0 * (y0 + y1) + x1 * y0, broadcast."""
         return steps.cross_mul(x, y, ring.bits)
+
+    # ------------------------------------------------------------------ convolutions
+    def conv(
+        self,
+        x: Tensor,
+        w: Tensor,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """Convolution of one to three dimensions as an implicit product; of more, as the reference makes it."""
+        if not 3 <= w.dim() <= 2 + convolve.MOST_DIMENSIONS:
+            return super().conv(x, w, stride, padding, dilation, groups, ring)
+        return self._convolution([x], [w], ((1,),), (stride, padding, dilation), groups, ring)
+
+    def cross_conv(
+        self,
+        x: Pair,
+        w: Pair,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """conv(x0, w0 + w1) + conv(x1, w0) as one implicit product of twice the channels."""
+        if not 3 <= w[0].dim() <= 2 + convolve.MOST_DIMENSIONS:
+            return super().cross_conv(x, w, stride, padding, dilation, groups, ring)
+        return self._convolution(x, w, ((1, 1), (1, 0)), (stride, padding, dilation), groups, ring)
+
+    def _convolution(
+        self,
+        x: Sequence[Tensor],
+        w: Sequence[Tensor],
+        terms: tuple[Term, ...],
+        steps_: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+        groups: int,
+        ring: Ring,
+    ) -> Tensor:
+        """sum_i conv(x_i, sum_j terms[i][j] w_j)."""
+        g = convolve.Geometry.of(x[0].shape, w[0].shape, steps_, groups)
+        if g.kernels < convolve.FEW:
+            out = convolve.direct(x, _sums(w, terms), g)
+        else:
+            right = self._limbs_of(
+                w, ("conv", terms, ring.bits), lambda: limbs.split(convolve.depths(_sums(w, terms)), ring.bits)
+            )
+            out = convolve.product(limbs.split(convolve.inputs(x, g), ring.bits), right, g, ring.dtype)
+        space = out.shape[-(w[0].dim() - 2) :]
+        return ring.settle(out.reshape(*out.shape[:2], *space))
 
     # ------------------------------------------------------------------ planes
     def to_planes(self, x: Tensor, planes_: int, ring: Ring, shift: int = 0) -> Tensor:
@@ -124,6 +187,19 @@ class CudaKernels(TorchKernels):
         """See `Kernels.narrow`."""
         return steps.narrow(z, zero, (constant + _HALF) % _WHOLE - _HALF, w)
 
+    # ------------------------------------------------------------------ selections
+    def blend(self, xs: Sequence[Tensor], factors: Sequence[int], constant: int, ring: Ring) -> Tensor:
+        """See `Kernels.blend`."""
+        return choices.blend(xs, factors, constant, ring.bits)
+
+    def deal_choice(self, bits: Pair, x: Pair, draws: Pair, ring: Ring) -> Pair:
+        """See `Kernels.deal_choice`."""
+        return choices.deal_choice(bits, x, draws, ring.bits)
+
+    def choose(self, c: Tensor, known: Terms, other: Tensor, dealt: Pair, total: Tensor, ring: Ring) -> Tensor:
+        """See `Kernels.choose`."""
+        return choices.choose(c, known, other, dealt, total, ring.bits)
+
     # ------------------------------------------------------------------ randomness, and what stays on the CPU
     def keystream(self, key: bytes, nonce: bytes, nbytes: int) -> Tensor:
         """ChaCha20, made on the device."""
@@ -149,43 +225,61 @@ def _items(x: Tensor, lead: torch.Size) -> Tensor:
 
 
 class _Kept:
-    """Limbs [L, items, depth, columns] of second operands; those of single matrices are kept, by what they are of."""
+    """Limbs of second operands, kept by what they are of and how they are used. Safe for threads: parties in one
+    process share it, and so do sessions."""
 
     def __init__(self, most: int) -> None:
         self._most, self._bytes = most, 0
-        self._found: OrderedDict[tuple[object, ...], tuple[list[weakref.ref[Tensor]], Tensor]] = OrderedDict()
+        self._found: OrderedDict[Hashable, tuple[list[weakref.ref[Tensor]], Tensor]] = OrderedDict()
+        self._lock = threading.RLock()  # a tensor may die, and call back, while its own thread holds it
 
-    def __call__(
-        self, y: Sequence[Tensor], terms: tuple[Term, ...], ring: Ring, lead: torch.Size | None, columns: slice
-    ) -> Tensor:
-        key = (*((id(v), v._version) for v in y), terms, ring.bits, columns.start, columns.stop)
-        held = self._found.get(key)
-        if held is not None and all(ref() is v for ref, v in zip(held[0], y, strict=True)):
-            self._found.move_to_end(key)
-            return held[1]
-        whole = _stacked([v[..., columns] for v in y], terms)
-        made = limbs.split(whole.unsqueeze(0) if lead is None else _items(whole, lead), ring.bits)
-        if lead is None and made.numel() <= self._most:
-            self._keep(key, y, made)
+    def limit(self, most: int) -> None:
+        """Keep so many bytes from now on."""
+        with self._lock:
+            self._most = most
+            self._shrink()
+
+    def __call__(self, y: Sequence[Tensor], use: tuple[Hashable, ...], make: Callable[[], Tensor]) -> Tensor:
+        """What `make` makes of the operands `y`, or made of them before for the same use."""
+        key = (*((id(v), v._version) for v in y), *use)
+        with self._lock:
+            held = self._found.get(key)
+            if held is not None and all(ref() is v for ref, v in zip(held[0], y, strict=True)):
+                self._found.move_to_end(key)
+                return held[1]
+        made = make()
+        with self._lock:
+            if made.numel() <= self._most:
+                self._keep(key, y, made)
         return made
 
-    def _keep(self, key: tuple[object, ...], of: Sequence[Tensor], made: Tensor) -> None:
+    def _keep(self, key: Hashable, of: Sequence[Tensor], made: Tensor) -> None:
         self._drop(key)
         self._found[key] = ([weakref.ref(v, lambda _: self._drop(key)) for v in of], made)
         self._bytes += made.numel()
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self._bytes > self._most:
             self._drop(next(iter(self._found)))
 
-    def _drop(self, key: tuple[object, ...]) -> None:
-        held = self._found.pop(key, None)
-        if held is not None:
-            self._bytes -= held[1].numel()
+    def _drop(self, key: Hashable) -> None:
+        with self._lock:
+            held = self._found.pop(key, None)
+            if held is not None:
+                self._bytes -= held[1].numel()
 
 
 def _stacked(y: Sequence[Tensor], terms: tuple[Term, ...]) -> Tensor:
     """[..., depth, columns]: for each left operand the sum of its terms, one below the other."""
+    parts = _sums(y, terms)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+
+
+def _sums(y: Sequence[Tensor], terms: tuple[Term, ...]) -> list[Tensor]:
+    """For each left operand the sum of its terms."""
     parts = []
     for row in terms:
         first, *rest = (v for v, factor in zip(y, row, strict=True) if factor)
         parts.append(sum(rest, first))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+    return parts
