@@ -25,6 +25,7 @@ class Kind(IntEnum):
     SEND = 1  # a round's messages: packed, handed to the transport, and those that came taken apart
     WAIT_NEXT = 2  # for the next party's message
     WAIT_PREV = 3  # for the previous party's
+    COPY = 4  # a round's messages from a GPU to the host, and those that came to the GPU; at no party on the CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +83,19 @@ class Sums:
     compute: float = 0.0
     send: float = 0.0
     wait: float = 0.0
+    copy: float = 0.0
     bytes_sent: list[int] = field(default_factory=lambda: [0] * PARTIES)
     rounds: int = 0
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.compute + self.send + self.wait
+        return self.compute + self.send + self.wait + self.copy
 
     def add(self, other: Sums) -> None:
         """Take another operator's in."""
-        self.compute, self.send, self.wait = (
-            self.compute + other.compute,
-            self.send + other.send,
-            self.wait + other.wait,
-        )
+        self.compute, self.send = self.compute + other.compute, self.send + other.send
+        self.wait, self.copy = self.wait + other.wait, self.copy + other.copy
         self.bytes_sent = [a + b for a, b in zip(self.bytes_sent, other.bytes_sent, strict=True)]
         self.rounds += other.rounds
 
@@ -139,6 +138,7 @@ def by_operator(profiles: Sequence[Profile]) -> dict[str, Sums]:
             sums.compute += seconds if span.kind is Kind.COMPUTE else 0.0
             sums.send += seconds if span.kind is Kind.SEND else 0.0
             sums.wait += seconds if span.kind in (Kind.WAIT_NEXT, Kind.WAIT_PREV) else 0.0
+            sums.copy += seconds if span.kind is Kind.COPY else 0.0
         for exchange in profile.rounds:
             for op, sent in zip(exchange.ops, exchange.bytes_sent, strict=True):
                 found.setdefault(op.name, Sums()).bytes_sent[party] += sent

@@ -2,20 +2,27 @@
 
 It sees rounds as they pass and takes their sizes, never a value. Time is cut into spans without a gap: what runs
 between two calls belongs to the op that was named last. Nothing of this exists in an invocation without a profile.
+
+A GPU is asked to work and not waited for, so that all of it would show where somebody first waits. A recorder of a
+party on a GPU waits for the device wherever it cuts: a profiled invocation takes longer than one without, by what would
+have overlapped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from hush.mpc.compiler.probe import Place, named
+from hush.mpc.copies import Copies
 from hush.mpc.errors import AbortReason
 from hush.mpc.session import Ledger
-from hush.mpc.step import Received, Round, Step
+from hush.mpc.step import Received, Round, Spec, Step
 from hush.mpc.transport import Neighbour, Transport
 from hush.parties.profile import MOST_SPANS, Kind
 from hush.proto import party_pb2 as pb
@@ -24,11 +31,17 @@ T = TypeVar("T")
 _WAIT: dict[Neighbour, Kind] = {"next": Kind.WAIT_NEXT, "prev": Kind.WAIT_PREV}
 
 
-class Recorder:
-    """A `hush.mpc.compiler.Probe` with a clock. `before`: what counts until the first op is named."""
+def waiting(device: torch.device) -> Callable[[], None] | None:
+    """How to wait until a device has done what it was asked; None of main memory, where that is done at once."""
+    return partial(torch.cuda.synchronize, device) if device.type == "cuda" else None
 
-    def __init__(self, ledger: Ledger, before: str) -> None:
-        self._ledger = ledger
+
+class Recorder:
+    """A `hush.mpc.compiler.Probe` with a clock. `before`: what counts until the first op is named. `settle`: called
+    wherever time is cut, before the clock is read (`waiting`)."""
+
+    def __init__(self, ledger: Ledger, before: str, settle: Callable[[], None] | None = None) -> None:
+        self._ledger, self._settle = ledger, settle
         self._made = pb.Profile(begin=time.time_ns() // 1000)
         self._places: dict[Place, int] = {}
         self._pairs: dict[tuple[str, str], int] = {}
@@ -67,12 +80,20 @@ class Recorder:
         """The transport itself, waits written down."""
         return _Listening(transport, self)
 
+    def beside(self, copies: Copies | None) -> Copies | None:
+        """The copies themselves, written down; None of a party in main memory, which has none."""
+        return None if copies is None else _Copying(copies, self)
+
     def wait(self, source: Neighbour) -> None:
         """A wait for this neighbour begins."""
         self._turn(self._at[0], _WAIT[source])
 
+    def copy(self) -> None:
+        """Messages are copied from now on."""
+        self._turn(self._at[0], Kind.COPY)
+
     def resume(self) -> None:
-        """It is over."""
+        """That is over."""
         self._turn(self._at[0], Kind.SEND)
 
     def finish(self) -> pb.Profile:
@@ -91,6 +112,8 @@ class Recorder:
             self._at = (op, kind)
 
     def _cut(self) -> None:
+        if self._settle is not None:
+            self._settle()
         now = time.perf_counter_ns()
         if len(self._spans) < MOST_SPANS:
             self._spans.append((*self._at, now - self._since))
@@ -132,6 +155,32 @@ class _Listening:
     def close(self, reason: AbortReason = AbortReason.CLOSED) -> None:
         """The inner transport's."""
         self._inner.close(reason)
+
+
+class _Copying(Copies):
+    """Copies that a recorder hears of. They keep the buffers that they have."""
+
+    def __init__(self, inner: Copies, recorder: Recorder) -> None:
+        self._inner, self._recorder = inner, recorder
+
+    @property
+    def pinned(self) -> int:
+        """The inner copies'."""
+        return self._inner.pinned
+
+    def outgoing(self, messages: Sequence[Sequence[Tensor]]) -> list[list[memoryview]]:
+        """The inner copies'."""
+        self._recorder.copy()
+        made = self._inner.outgoing(messages)
+        self._recorder.resume()
+        return made
+
+    def incoming(self, payload: memoryview, specs: Sequence[Spec]) -> tuple[Tensor, ...]:
+        """The inner copies'."""
+        self._recorder.copy()
+        made = self._inner.incoming(payload, specs)
+        self._recorder.resume()
+        return made
 
 
 def _payload(part: Round) -> int:

@@ -17,6 +17,7 @@ _NAMES = {
     Kind.SEND: "send",
     Kind.WAIT_NEXT: "wait for the next party",
     Kind.WAIT_PREV: "wait for the previous party",
+    Kind.COPY: "copy",
 }
 _COMPUTE, _WAIT = (242, 142, 76), (157, 189, 219)  # red, green, blue
 _STYLE = "text{font:11px monospace;fill:#222;pointer-events:none} rect{stroke:#fff;stroke-width:.6}"
@@ -63,7 +64,7 @@ def draw(root: Box, title: str) -> str:
     """An SVG of the tree, which needs nothing else. The name of a box and its time show when the mouse is over it."""
     height = 2 * MARGIN + ROW * (1 + _depth(root))
     width = WIDTH + 2 * MARGIN
-    head = f"{title}: {root.ns / 1e9:.3f} s of a party, mean; orange: computing and sending, blue: waiting"
+    head = f"{title}: {root.ns / 1e9:.3f} s of a party, mean; orange: computing, sending, copying, blue: waiting"
     size = f'width="{width:g}" height="{height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height}" {size}>',

@@ -70,23 +70,23 @@ def left_out(turns: Sequence[Turn]) -> int:
 
 def table(turn: Turn, title: str) -> Table:
     """Mean seconds of a party, bytes of all and rounds by operator; a round, and the time it takes, counts to the
-    earliest operator that shares it. Those that send nothing are one row."""
+    earliest operator that shares it. Those that send nothing are one row. Copying is told where a party is on a GPU."""
     rows = Table(title=f"{title}, {turn.name}", caption="seconds: of a party, mean; MB: of all parties, headers apart")
     rows.add_column("operator", no_wrap=True)
-    for name in ("seconds", "compute", "send", "wait", "MB", "rounds"):
-        rows.add_column(name, justify="right")
     found, local, whole = by_operator(turn.report.profiles), Sums(), Sums()
+    times = ("seconds", "compute", "send", "wait", *(("copy",) if any(s.copy for s in found.values()) else ()))
+    for name in (*times, "MB", "rounds"):
+        rows.add_column(name, justify="right")
     for name, sums in found.items():
         whole.add(sums)
         if sums.rounds or any(sums.bytes_sent):
-            rows.add_row(short(name), *_cells(sums))
+            rows.add_row(short(name), *_cells(sums, times))
         else:
             local.add(sums)
-    rows.add_row("(no messages)", *_cells(local), end_section=True)
-    rows.add_row("all", *_cells(whole))
+    rows.add_row("(no messages)", *_cells(local, times), end_section=True)
+    rows.add_row("all", *_cells(whole, times))
     return rows
 
 
-def _cells(sums: Sums) -> tuple[str, ...]:
-    times = (f"{value:.3f}" for value in (sums.seconds, sums.compute, sums.send, sums.wait))
-    return *times, megabytes(sum(sums.bytes_sent)), f"{sums.rounds:,}"
+def _cells(sums: Sums, times: Sequence[str]) -> tuple[str, ...]:
+    return *(f"{getattr(sums, name):.3f}" for name in times), megabytes(sum(sums.bytes_sent)), f"{sums.rounds:,}"

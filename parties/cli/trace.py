@@ -41,16 +41,20 @@ def _ops(party: int, profile: Profile, offset: int) -> Iterator[Event]:
 
 def _rounds(party: int, profile: Profile, offset: int, parties: int) -> Iterator[Event]:
     """Each round, and inside it what it consists of."""
-    waits = {Kind.WAIT_NEXT: f"wait for {(party + 1) % parties}", Kind.WAIT_PREV: f"wait for {(party - 1) % parties}"}
+    names = {
+        Kind.SEND: ("send", "send"),
+        Kind.COPY: ("copy", "copy"),
+        Kind.WAIT_NEXT: (f"wait for {(party + 1) % parties}", "wait"),
+        Kind.WAIT_PREV: (f"wait for {(party - 1) % parties}", "wait"),
+    }
     for number, made in enumerate(profile.rounds):
         start = made.spans[0].start
         yield _complete(
             party, ROUNDS, f"round {number}", "round", _times(offset + start, _length(made.spans)), _shared(made)
         )
         for span in made.spans:
-            what = waits.get(span.kind, "send")
             times = _times(offset + span.start, span.ns)
-            yield _complete(party, ROUNDS, what, "wait" if span.kind in waits else "send", times, {})
+            yield _complete(party, ROUNDS, *names[span.kind], times, {})
 
 
 def _shared(made: Exchange) -> dict[str, Any]:

@@ -160,6 +160,20 @@ def test_widths_are_times() -> None:
     assert widths.count(960.0) == 1  # block.0: 80 of 100
 
 
+def test_copying_has_a_column_and_boxes_of_its_own() -> None:
+    whole = profile()
+    copies = Span(GELU, Kind.COPY, whole.spans[-1].end, 50_000_000)
+    there = Profile(0, (*whole.spans, copies), (Exchange((GELU,), (64,), (*whole.spans[2:5], copies), 1),), 0)
+    for made, names_ in ((whole, ["send", "wait"]), (there, ["send", "wait", "copy"])):
+        report = RunReport(0.1, None, 0, (0.1,) * 3, (0,) * 3, (), (made,) * 3)  # type: ignore[arg-type]
+        columns = [str(c.header) for c in profiling.table(profiling.Turn("inference", report), "net").columns]
+        assert columns == ["operator", "seconds", "compute", *names_, "MB", "rounds"]
+    gelu = flame.tree([there] * 3).below["block.0"].below["up<&"].below["gelu"]
+    assert (gelu.below["copy"].ns, gelu.below["copy"].busy) == (50e6, 50e6)
+    events = trace.document([[there] * 3])["traceEvents"]
+    assert [e["dur"] for e in events if e.get("cat") == "copy"] == [50e3] * 3
+
+
 def test_parties_are_placed_by_their_clocks() -> None:
     events = trace.document([[profile(5_000), profile(5_030), profile(5_010)]])["traceEvents"]
     first = {e["pid"]: e["ts"] for e in reversed(events) if e["ph"] == "X" and e["name"] == "(checks)"}

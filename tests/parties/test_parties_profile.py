@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from hush.mpc.compiler import Program, compile_generator, compile_module
 from hush.mpc.compiler.itemise import itemise
 from hush.mpc.compiler.probe import named
+from hush.mpc.copies import Copies, Copy
 from hush.mpc.cost import FRAME_HEADER
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import Stream
+from hush.mpc.session import Ledger
 from hush.mpc.transport import Buffer, Neighbour, Transport, memory_trio
 from hush.parties import recorder, shares
 from hush.parties.client import connect, deploy
@@ -185,6 +187,122 @@ def test_parties_do_not_compare_who_was_asked_for_a_profile() -> None:
     assert Request(True, first=1, profile=True).digest() == Request(True, first=1).digest() != ALONE.digest()
 
 
+# ---------------------------------------------------------------------- parties on a device that works by itself
+class Done:
+    """A mark of what is done at once."""
+
+    def wait(self) -> None:
+        """Nothing to wait for."""
+
+    def passed(self) -> bool:
+        return True
+
+
+class Device:
+    """Main memory that behaves as a GPU's: what is asked for is noted, in order."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.told = list[str]()
+
+    def pinned(self, nbytes: int) -> Tensor:
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+    def leave(self, copies: Sequence[Copy]) -> Done:
+        self.told.append("leave")
+        return self._copy(copies)
+
+    def enter(self, copies: Sequence[Copy]) -> Done:
+        self.told.append("enter")
+        return self._copy(copies)
+
+    def settle(self) -> None:
+        self.told.append("settle")
+
+    def _copy(self, copies: Sequence[Copy]) -> Done:
+        for target, source in copies:
+            target.copy_(source)
+        return Done()
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    """Those of the parties that are made from now on, in their order."""
+    made = list[Device]()
+
+    def copies(device: torch.device) -> Copies:
+        made.append(Device())
+        return Copies(made[-1])
+
+    monkeypatch.setattr("hush.parties.engine.copies_for", copies)
+    monkeypatch.setattr("hush.parties.engine.waiting", lambda device: lambda: [d.settle() for d in made[:1]])
+    return made
+
+
+def test_copying_is_told_apart_where_there_is_any(threads: ThreadTrio, program: Program, devices: list[Device]) -> None:
+    with ThreadTrio(program) as trio:
+        assert len(devices) == 3
+        without, report = (trio.infer((X,), None, None, r).report for r in (ALONE, ASKED))
+    assert report.cost == without.cost == threads.infer((X,)).report.cost
+    on_cpu = threads.infer((X,), None, None, ASKED).report
+    for profile, other in zip(report.profiles, on_cpu.profiles, strict=True):
+        assert {span.kind for span in profile.spans} == set(Kind)
+        assert [(r.ops, r.bytes_sent, r.depth) for r in profile.rounds] == [
+            (r.ops, r.bytes_sent, r.depth) for r in other.rounds
+        ]
+        own = [span for span in profile.spans if span.kind is not Kind.COMPUTE]
+        assert own == [span for made in profile.rounds for span in made.spans]
+        for made in profile.rounds:
+            kinds = [span.kind for span in made.spans]
+            assert kinds.count(Kind.COPY) == 1 + sum(kind in WAITS for kind in kinds)
+    found, mean = by_operator(report.profiles), sum(p.spans[-1].end for p in report.profiles) / 3e9
+    assert sum(s.seconds for s in found.values()) == pytest.approx(mean)
+    assert sum(s.copy for s in found.values()) > 0
+    assert not any(s.copy for s in by_operator(on_cpu.profiles).values())
+
+
+WAITS = (Kind.WAIT_NEXT, Kind.WAIT_PREV)
+
+
+def test_the_device_is_waited_for_at_every_cut_and_only_in_a_profiled_run(
+    program: Program, devices: list[Device]
+) -> None:
+    with ThreadTrio(program) as trio:
+        trio.infer((X,))
+        assert "settle" not in devices[0].told
+        assert {"leave", "enter"} == set(devices[0].told)
+        for device in devices:
+            device.told.clear()
+        report = trio.infer((X,), None, None, ASKED).report
+    assert devices[0].told.count("settle") == sum(len(p.spans) for p in report.profiles)
+
+
+def test_what_was_asked_before_a_cut_is_done_when_the_clock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that takes its time: the op that asked has the seconds, not the one that waits first."""
+    clock, queued = [0], list[int]()
+
+    def settle() -> None:
+        clock[0] += sum(queued)
+        queued.clear()
+
+    monkeypatch.setattr(recorder.time, "perf_counter_ns", lambda: clock[0])
+    for wait, due in ((settle, {"a": 7, "b": 2}), (None, {"a": 0, "b": 0})):
+        clock[0] = 0
+        made = recorder.Recorder(Ledger(), "start", wait)
+        made.enter("a")
+        queued.append(7)
+        made.enter("b")
+        queued.append(2)
+        found = parse(0, made.finish())
+        queued.clear()
+        assert {span.op.name: span.ns for span in found.spans if span.op.name != "start"} == due
+
+
+def test_main_memory_is_not_waited_for() -> None:
+    assert recorder.waiting(torch.device("cpu")) is None
+
+
 # ---------------------------------------------------------------------- limits
 def test_spans_beyond_the_limit_are_counted(threads: ThreadTrio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "MOST_SPANS", 50)
@@ -217,7 +335,7 @@ def message(**changes: Any) -> pb.Profile:
 BROKEN = [
     {"span_ops": [0]},
     {"span_ops": [0, 1]},
-    {"span_kinds": [0, 4]},
+    {"span_kinds": [0, 5]},
     {"ops": []},
     {"rounds": [pb.ProfiledRound(first=1, spans=2, ops=[0], bytes_sent=[8])]},
     {"rounds": [pb.ProfiledRound(first=1, spans=1, ops=[0], bytes_sent=[8, 8])]},
