@@ -22,6 +22,11 @@ def keystream(key: bytes, nonce: bytes, nbytes: int) -> Tensor:
     return backends.get().keystream(key, nonce, nbytes)
 
 
+def nonce(invocation: int, draw: int, domain: int) -> bytes:
+    """That of a draw: each once in a key's life."""
+    return struct.pack("<III", invocation, draw, domain)
+
+
 class Randomness(Protocol):
     """Uniform draws that are the same at both holders when drawn in the same order."""
 
@@ -66,11 +71,11 @@ class Stream:
             raise ProtocolError("a session's invocations are exhausted: open a new session")
 
     def _bytes(self, nbytes: int) -> Tensor:
-        nonce = struct.pack("<III", self._invocation, self._draw, self._domain)
+        drawn = nonce(self._invocation, self._draw, self._domain)
         self._draw += 1
         if self._draw >= _LIMIT or nbytes > 64 * _LIMIT:
             raise ProtocolError("an invocation's randomness is exhausted: split the program")
-        return self._source(self._key, nonce, nbytes)
+        return self._source(self._key, drawn, nbytes)
 
     def elements(self, shape: tuple[int, ...], ring: Ring) -> Tensor:
         """Uniform ring elements of a shape."""

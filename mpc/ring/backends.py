@@ -13,6 +13,8 @@ from hush.mpc.errors import ConfigError, HushWarning
 from hush.mpc.ring.kernels import Kernels
 from hush.mpc.ring.torch_backend import TorchKernels
 
+_CAPABILITY = 8  # compute capability of int8 tensor cores as the kernels use them
+
 
 def available() -> dict[str, str]:
     """Backend name -> what serves under it (with its instruction set), or why it is absent ("absent: ...")."""
@@ -51,6 +53,9 @@ def _cuda(name: str) -> Kernels:
     count, index = torch.cuda.device_count(), name.partition(":")[2] or "0"
     if not index.isdigit() or int(index) >= count:
         raise ConfigError(f"{name!r}: this machine has {count} GPU(s), cuda:0 to cuda:{count - 1}")
+    major, minor = torch.cuda.get_device_capability(int(index))
+    if major < _CAPABILITY:
+        raise ConfigError(f"{name!r}: its compute capability is {major}.{minor}, and {_CAPABILITY}.0 is the least")
     return CudaKernels(torch.device("cuda", int(index)))
 
 
@@ -60,13 +65,20 @@ def _why_no_cuda() -> str | None:
         return 'absent: Triton is not installed; pip install "hush[cuda]"'
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
-    if not torch.cuda.is_available():
-        built = "this torch was built without CUDA" if torch.version.cuda is None else "no GPU, or a driver too old"
-        return (
-            f"absent: {built}; use the backend 'cpu', or install a torch for CUDA {torch.version.cuda or ''}".rstrip()
-        )
-    major, minor = torch.cuda.get_device_capability()
-    return None if major >= 8 else f"absent: the GPU's compute capability is {major}.{minor}, and 8.0 is the least"
+    if torch.version.cuda is None:
+        return "absent: this torch was built without CUDA; install one for CUDA, or use the backend 'cpu'"
+    if torch.cuda.is_available():
+        return None
+    return f"absent: {_why_no_device()}; update the NVIDIA driver or torch, or use the backend 'cpu'"
+
+
+def _why_no_device() -> str:
+    """CUDA's own words: no GPU, a driver too old for this torch..."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return next(iter(str(error).splitlines()), "no GPU")
+    return "no GPU"
 
 
 @cache

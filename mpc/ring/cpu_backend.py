@@ -32,6 +32,7 @@ class CpuKernels(CpuSteps):
 
     name = "cpu"
     device = torch.device("cpu")
+    seeds = False
 
     def __init__(self, isa: str | None = None) -> None:
         super().__init__(isa or _cpu.supported()[0])

@@ -23,6 +23,8 @@ class Kernels(Protocol):
     name: str
     device: torch.device
     """Where operands lie, and results."""
+    seeds: bool
+    """Whether second operands of products of matrices may be `hush.mpc.ring.seeded.Seeded`."""
 
     def matmul(self, x: Tensor, y: Tensor, ring: Ring) -> Tensor:
         """x @ y mod 2^k; batched and broadcast as torch.matmul, both at least 2-D."""

@@ -62,6 +62,7 @@ class TorchKernels(TorchSteps):
 
     name = "torch"
     device = torch.device("cpu")
+    seeds = False
 
     def __init__(self, *, limbs: bool = False) -> None:
         self._limbs = limbs

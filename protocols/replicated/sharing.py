@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from hush.mpc.errors import ProtocolError, ShapeError
-from hush.mpc.prg import KEY_BYTES, Stream
+from hush.mpc.prg import KEY_BYTES, Stream, nonce
 from hush.mpc.ring import Ring
+from hush.mpc.ring.seeded import Seeded
 from hush.mpc.secret import Shared
 
 SEED_DOMAIN = 0x5EED  # keeps these keystreams apart from the sessions' (domain 0), whatever the keys
@@ -57,9 +58,12 @@ def deal(
     return packages[0], packages[1], packages[2]
 
 
-def expand(dealt: Dealt) -> Shared:
-    """A party's handle of a package. A package of the wrong size is a `ShapeError`."""
-    first, second = (_component(c, dealt) for c in dealt.components)
+def expand(dealt: Dealt, *, seeded: bool = False) -> Shared:
+    """A party's handle of a package. A package of the wrong size is a `ShapeError`.
+
+    `seeded`: components that came as seeds stay seeds until they are used (`hush.mpc.ring.seeded`).
+    """
+    first, second = (_component(c, dealt, seeded) for c in dealt.components)
     return Shared((first, second), dealt.frac, dealt.ring)
 
 
@@ -91,10 +95,12 @@ def _keystream(seed: bytes, shape: tuple[int, ...], ring: Ring) -> Tensor:
     return Stream(seed, SEED_DOMAIN).elements(shape, ring)
 
 
-def _component(component: Component, dealt: Dealt) -> Tensor:
+def _component(component: Component, dealt: Dealt, seeded: bool) -> Tensor:
     if isinstance(component, bytes):
         if len(component) != KEY_BYTES:
             raise ShapeError(f"a seed has {KEY_BYTES} bytes, not {len(component)}")
+        if seeded:
+            return Seeded.of(component, nonce(0, 0, SEED_DOMAIN), dealt.ring, dealt.shape)
         return _keystream(component, dealt.shape, dealt.ring)
     if tuple(component.shape) != dealt.shape or component.dtype != dealt.ring.dtype:
         raise ShapeError(

@@ -16,6 +16,7 @@ from hush.mpc.errors import ShapeError
 from hush.mpc.ring import Ring
 from hush.mpc.ring.cuda import convolve, limbs
 from hush.mpc.ring.cuda.backend import CudaKernels
+from hush.mpc.ring.cuda.tiles import Tile
 
 RINGS = [Ring(64), Ring(32), Ring(45), Ring(11), Ring(1)]
 ONE = ((1, 1), (0, 0), (1, 1), 1)
@@ -106,7 +107,7 @@ def test_a_depth_whose_sum_would_wrap_is_cut() -> None:
     """Four products of -128 by -128, 2^15 deep, are 2^31: uncut, int32 wraps where the ring still sees it."""
     ring, low, depth = Ring(64), 0x7F7F7F7F7F7F7F80, 1 << 15
     x, w = torch.full((1, depth, 1), low), torch.full((8, depth, 1), low)
-    with altered(limbs, "_SMALL_TILE", (16, 16, 4096 if LARGE == 1 else 32, 4)):  # fewer steps to interpret
+    with altered(convolve, "_SMALL", Tile(16, 16, 4096 if LARGE == 1 else 32, 4)):  # fewer steps to interpret
         same("conv", x, w, (1,), (0,), (1,), 1, ring)
         with altered(limbs, "_DEPTH", 1 << 20), pytest.raises(AssertionError):
             same("conv", x, w, (1,), (0,), (1,), 1, ring)

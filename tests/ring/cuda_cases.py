@@ -61,6 +61,16 @@ def test_matmul() -> None:
             same("matmul", uniform(ring, m, k), uniform(ring, k, n), ring)
 
 
+def test_depths_that_are_padded() -> None:
+    """Beyond 32, to a multiple of 16: of one operand, of two below each other, of batches, of columns by roles."""
+    for ring in (Ring(64), Ring(45)):
+        for k in (32, 33, 47, 48):
+            x, y = (uniform(ring, 2, 3, k), uniform(ring, 2, 3, k)), (uniform(ring, 5, k), uniform(ring, 5, k))
+            same("matmul", x[0], uniform(ring, 1, k, 4), ring)
+            same("cross_matmul", x, (uniform(ring, 2, k, 4), uniform(ring, 2, k, 4)), ring)
+            same("role_matmul", x, (y[0].T, y[1].T), [(0, 0, 2), (1, 2, 4), (2, 4, 5)], ring)
+
+
 def test_matmul_of_the_largest_digits() -> None:
     """-128 in every limb of both: the largest int32 sums, with a depth that is cut."""
     ring = Ring(64)
@@ -70,6 +80,7 @@ def test_matmul_of_the_largest_digits() -> None:
     limbs._DEPTH = 8 * 100
     try:
         same("matmul", uniform(ring, 3, 300), uniform(ring, 300, 4), ring)
+        same("matmul", uniform(ring, 17, 300), uniform(ring, 300, 4), ring)
     finally:
         limbs._DEPTH = deep
 
@@ -191,7 +202,7 @@ def test_the_published_vectors_of_chacha20() -> None:
 
 def test_kept_limbs_are_those_of_the_matrix_as_it_is() -> None:
     ring, kept = Ring(64), CudaKernels(GPU.device, kept=1 << 20)
-    x, y = (uniform(ring, 3, 9), uniform(ring, 3, 9)), (uniform(ring, 9, 4), uniform(ring, 9, 4))
+    x, y = (uniform(ring, 9, 9), uniform(ring, 9, 9)), (uniform(ring, 9, 4), uniform(ring, 9, 4))
     x, y = _there(x), _there(y)
     first = kept.cross_matmul(x, y, ring)
     assert torch.equal(kept.cross_matmul(x, y, ring), first)

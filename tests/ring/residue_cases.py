@@ -1,13 +1,9 @@
-"""Cases of `test_cuda_residues.py`: products by residues beside integers and beside the reference.
-
-Run as a script with a compute capability (80, 90), it compiles the kernels to machine code, which needs no GPU.
-"""
+"""Cases of `test_cuda_residues.py`: products by residues beside integers and beside the reference."""
 
 from __future__ import annotations
 
 import math
 import random
-import sys
 
 import pytest
 import torch
@@ -15,6 +11,7 @@ from torch import Tensor
 
 from hush.mpc.ring import Ring, backends
 from hush.mpc.ring.cuda import limbs, residues
+from hush.mpc.ring.cuda.backend import CudaKernels
 
 REFERENCE = backends.get("torch")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -175,44 +172,26 @@ def test_they_are_the_products_of_limbs() -> None:
         assert torch.equal(by_residues(x, y, ring, by_columns=True), ring.settle(by_limbs).cpu())
 
 
-def main(capability: int) -> None:
-    """Compile the kernels as they are launched for large and small tiles, with operands by rows and by columns."""
-    from triton import compile as compiled
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    n = residues.count(64)
-    basis = {"MODULI": residues.MODULI, "COUNT": n}
-    names = ("INVERSES", "COFACTORS", "UNITS", "WHOLE")
-    remainder = dict(zip(names, residues.remainder(n), strict=True)) | {"FRACTION": residues._FRACTION}
-    cases = [
-        (residues._split, "numel", {"x": "*i64", "out": "*i8"}, basis | {"BITS": 64, "BLOCK": residues._SPLIT}, 4),
-        *(
-            (
-                residues._remainder,
-                "numel",
-                {"sums": "*u8", "out": out},
-                basis | remainder | {"MORE": more, "BLOCK": residues._SPLIT},
-                4,
-            )
-            for out, more in (("*i64", False), ("*i64", True), ("*i32", True))
-        ),
-    ]
-    for *tile, warps in (residues.INT8_TILE, residues._SMALL_TILE):
-        for one in ("b_depth", "b_column"):  # the stride that is 1: a constant then
-            sizes = "items M N K a_residue a_item a_row b_residue b_item b_depth b_column".replace(one, "")
-            constants = basis | {one: 1} | dict(zip(("BM", "BN", "BK"), tile, strict=True))
-            cases.append((residues._product, sizes, {"a": "*i8", "b": "*i8", "c": "*u8"}, constants, warps))
-    for kernel, sizes, pointers, constants, warps in cases:
-        signature = pointers | dict.fromkeys(sizes.split(), "i32")
-        order = [p.name for p in kernel.params]
-        typed = {name: signature.get(name, "constexpr") for name in order}
-        multiples = {(order.index(name),): [["tt.divisibility", 16]] for name in signature}
-        source = ASTSource(kernel, typed, constexprs=constants, attrs=multiples)
-        made = compiled(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
-        print(f"{kernel.fn.__name__}: {len(made.asm['cubin'])} bytes, {made.metadata.shared} bytes shared")
-    print(f"{len(cases)} kernels")
+def test_the_backend_takes_them_where_they_are_fewer() -> None:
+    """Products of matrices, kept and batched, of `CudaKernels(products="residues")`."""
+    kernels = CudaKernels(DEVICE, kept=1 << 16, products="residues")
+    spans = [(0, 0, 7), (1, 7, 14), (2, 14, 20)]
+    for ring, each in ((Ring(64), 18), (Ring(45), 13), (Ring(32), 4)):
+        x, y = _pair(ring, 2, 5, 9), _pair(ring, 9, 20)
+        due = REFERENCE.cross_matmul(_host(x), _host(y), ring)
+        for _ in range(2):
+            assert torch.equal(kernels.cross_matmul(x, y, ring).cpu(), due)
+            assert kernels._limbs_of._bytes == each * 18 * 20
+        made = kernels.role_matmul(x, y, spans, ring)
+        assert torch.equal(made.cpu(), REFERENCE.role_matmul(_host(x), _host(y), spans, ring))
+        z = _pair(ring, 2, 9, 4)
+        assert torch.equal(kernels.cross_matmul(x, z, ring).cpu(), REFERENCE.cross_matmul(_host(x), _host(z), ring))
+        del y
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def _pair(ring: Ring, *shape: int) -> tuple[Tensor, Tensor]:
+    return uniform(ring, *shape).to(DEVICE), uniform(ring, *shape).to(DEVICE)
+
+
+def _host(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return pair[0].cpu(), pair[1].cpu()

@@ -1,56 +1,70 @@
-"""The GPU's kernels against the reference, bit for bit: on a GPU where there is one, else in Triton's interpreter.
-
-The interpreter is chosen when kernels are imported, so these tests run in a process of their own there.
-"""
+"""The GPU's kernels against the reference, bit for bit: on a GPU where there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from case_files import HERE, cases, check, outcomes, run, title
 
-ROOT = Path(__file__).parents[2]
-CASES = Path(__file__).with_name("cuda_cases.py")
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")]
-FOUND = CASES.read_text().split("\ndef test_")[1:]
-NAMES = [f"test_{text.partition('(')[0]}" for text in FOUND]
-
-
-def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | environment
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton"),
+    pytest.mark.timeout(1200),  # the first case of a file waits for all
+]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_on_the_device_or_in_the_interpreter(name: str) -> None:
-    """Each case of `cuda_cases.py`."""
-    mode = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
-    done = _run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"{CASES}::{name}", "-m", "", **mode)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+@pytest.mark.parametrize("case", cases("cuda_cases.py", "kept_cases.py", "row_cases.py"), ids=title)
+def test_on_the_device_or_in_the_interpreter(case: str, request: pytest.FixtureRequest) -> None:
+    """Each case."""
+    check(case, request)
 
 
 @pytest.mark.parametrize("capability", [80, 90])
 def test_every_kernel_compiles_for_a_gpu(capability: int) -> None:
-    """To machine code, by Triton's own assembler, without a GPU."""
-    done = _run(str(CASES.with_name("cuda_compile.py")), str(capability))
+    """To machine code, by Triton's own assembler, without a GPU; of all modules, each as it is launched."""
+    done = run(str(HERE / "cuda_compile.py"), str(capability))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "10 kernels" in done.stdout
+    assert "23 kernels, 49 ways" in done.stdout, done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_tile_worth_trying_compiles(capability: int) -> None:
+    done = run(str(HERE / "cuda_compile.py"), str(capability), "tiles")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "3 kernels" in done.stdout
 
 
 def test_without_a_gpu_the_backend_says_what_is_missing() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     code = "from hush.mpc.ring import backends; backends.get('cuda')"
-    done = _run("-c", code)
+    done = run("-c", code)
     assert "ConfigError" in done.stderr
     assert "built without CUDA" in done.stderr or "no GPU" in done.stderr
 
 
 def test_nothing_imports_triton_unless_a_gpu_is_asked_for() -> None:
     code = "import sys, hush, hush.parties.server, hush.parties.cli; assert 'triton' not in sys.modules"
-    assert _run("-c", code).returncode == 0
+    assert run("-c", code).returncode == 0
+
+
+def test_a_case_that_fails_or_does_not_run_is_told(tmp_path: Path) -> None:
+    """By the runner itself, of one that fails for one of its parameters, passes, is skipped, or is not there."""
+    file = tmp_path / "some_cases.py"
+    lines = "import pytest", "@pytest.mark.parametrize('n', [1, 2])", "def test_a(n): assert n == 1, 'no'"
+    file.write_text("\n".join((*lines, "def test_b(): pass", "def test_c(): pytest.skip('why')", "")))
+    names = cases(str(file))
+    told, _ = outcomes(str(file), tuple(names))
+    assert list(told) == names == [f"{file}::test_{letter}" for letter in "abc"]
+    (failed,), skipped = told[names[0]]
+    assert failed.startswith("test_a[2]: AssertionError: no")
+    assert not skipped
+    assert told[names[1]] == ([], [])
+    assert told[names[2]] == ([], ["test_c: why"])
+    told, text = outcomes(str(file), (f"{file}::test_d",))
+    assert not told
+    assert "not found" in text

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +12,11 @@ from torch import Tensor
 from hush.mpc.cells import Cells
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring import backends
-from hush.mpc.ring.cuda import chacha, choices, convolve, limbs, planes, steps
+from hush.mpc.ring.cuda import chacha, choices, convolve, limbs, planes, residues, rows, steps
+from hush.mpc.ring.cuda.kept import Kept
 from hush.mpc.ring.cuda.launch import interpreted
 from hush.mpc.ring.ring import Ring
+from hush.mpc.ring.seeded import expanded
 from hush.mpc.ring.torch_backend import TorchKernels
 from hush.mpc.ring.torch_steps import Terms
 from hush.mpc.ring.widths import Widths
@@ -24,20 +24,38 @@ from hush.mpc.ring.widths import Widths
 Pair = tuple[Tensor, Tensor]
 Term = tuple[int, ...]  # which of the second operands a first one is multiplied by
 _HALF, _WHOLE = 1 << 63, 1 << 64
+_ALIGNED, _SHALLOW = 16, 32
+
+
+class _Way(NamedTuple):
+    """How products of matrices are made of small numbers."""
+
+    split: Callable[[Tensor, int], Tensor]
+    split_right: Callable[[Tensor, int], Tensor]
+    product: Callable[[Tensor, Tensor, torch.dtype], Tensor]
+
+
+_LIMBS = _Way(limbs.split, limbs.split_right, limbs.product)
+_RESIDUES = _Way(residues.split, residues.split_right, residues.product)
 
 
 class CudaKernels(TorchKernels):
     """`Kernels` on one GPU: operands lie on `device`, and so do results.
 
     `kept`: bytes of limbs of second operands (weights, which every inference multiplies by) that stay on the device
-    beside them; those used least recently go first. 0 keeps none.
+    beside them, see `Kept`; 0 keeps none. `products`: of matrices, by limbs, or by residues in the rings where those
+    are fewer int8 products (above 2^32; 18 bytes a number in Z_2^64, where limbs take 8). Convolutions are by limbs.
     """
 
     name = "cuda"
+    seeds = True
 
-    def __init__(self, device: torch.device, *, kept: int = 0) -> None:
+    def __init__(
+        self, device: torch.device, *, kept: int = 0, products: Literal["limbs", "residues"] = "limbs"
+    ) -> None:
         super().__init__(limbs=True)
-        self.device, self._limbs_of, self._host = device, _Kept(kept), backends.get()
+        self._by_residues = products == "residues"
+        self.device, self._limbs_of, self._host = device, Kept(kept), backends.get()
 
     def keep(self, most: int) -> None:
         """Keep limbs of so many bytes from now on; those used least recently go at once if there are more."""
@@ -66,6 +84,8 @@ class CudaKernels(TorchKernels):
             (x, (second, both)),
             (x, (second, first)),
         )
+        if _rows(x) > rows.FEW:
+            y = (expanded(y[0]), expanded(y[1]))  # once for all spans
         parts = [self._product(ways[role][0], y, ring, ways[role][1], slice(a, b)) for role, a, b in spans]
         return torch.cat(parts, -1)
 
@@ -81,19 +101,30 @@ class CudaKernels(TorchKernels):
         if x[0].shape[-1] != y[0].shape[-2]:
             raise ShapeError(f"matmul: {tuple(x[0].shape)} does not fit {tuple(y[0].shape)}")
         lead = torch.Size(np.broadcast_shapes(x[0].shape[:-2], y[0].shape[:-2])) if y[0].dim() > 2 else None
+        use = (terms, ring.bits, columns.start, columns.stop)
+        if lead is None and not self._limbs_of.holds(y, use):
+            some = [v[..., columns] for v in y]
+            if all(rows.usable(_rows(x), v) for v in some):
+                return ring.settle(_few_rows(x, some, terms))
+        y = [expanded(v) for v in y]
+        padding = _padding(len(x) * x[0].shape[-1])
+        way = _RESIDUES if self._by_residues and residues.fewer(ring.bits) else _LIMBS
 
         def digits() -> Tensor:
-            whole = _stacked([v[..., columns] for v in y], terms)
-            return limbs.split(whole.unsqueeze(0) if lead is None else _items(whole, lead), ring.bits)
+            whole = _by_columns([v[..., columns] for v in y], terms, padding)
+            whole = whole.unsqueeze(0) if lead is None else _items(whole, lead)
+            return way.split_right(whole.transpose(-1, -2), ring.bits)
 
-        use = (terms, ring.bits, columns.start, columns.stop)
         right = digits() if lead is not None else self._limbs_of(y, use, digits)
         if lead is None:  # one matrix: all rows are one item
-            rows, shape = x[0].shape[:-1].numel(), tuple(x[0].shape[:-1])
-            left = [v.reshape(1, rows, v.shape[-1]) for v in x]
+            shape = tuple(x[0].shape[:-1])
+            left = [v.reshape(1, _rows(x), v.shape[-1]) for v in x]
         else:
             shape, left = (*lead, x[0].shape[-2]), [_items(v, lead) for v in x]
-        out = limbs.product(limbs.split(torch.cat(left, -1), ring.bits), right, ring.dtype)
+        if padding:
+            left.append(left[0].new_zeros(*left[0].shape[:-1], padding))
+        whole = left[0] if len(left) == 1 else torch.cat(left, -1)
+        out = way.product(way.split(whole, ring.bits), right, ring.dtype)
         return ring.settle(out.reshape(*shape, right.shape[-1]))
 
     def cross_mul(self, x: Pair, y: Pair, ring: Ring) -> Tensor:
@@ -224,56 +255,31 @@ def _items(x: Tensor, lead: torch.Size) -> Tensor:
     return x.expand(*lead, *x.shape[-2:]).reshape(lead.numel(), *x.shape[-2:])
 
 
-class _Kept:
-    """Limbs of second operands, kept by what they are of and how they are used. Safe for threads: parties in one
-    process share it, and so do sessions."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._bytes = most, 0
-        self._found: OrderedDict[Hashable, tuple[list[weakref.ref[Tensor]], Tensor]] = OrderedDict()
-        self._lock = threading.RLock()  # a tensor may die, and call back, while its own thread holds it
-
-    def limit(self, most: int) -> None:
-        """Keep so many bytes from now on."""
-        with self._lock:
-            self._most = most
-            self._shrink()
-
-    def __call__(self, y: Sequence[Tensor], use: tuple[Hashable, ...], make: Callable[[], Tensor]) -> Tensor:
-        """What `make` makes of the operands `y`, or made of them before for the same use."""
-        key = (*((id(v), v._version) for v in y), *use)
-        with self._lock:
-            held = self._found.get(key)
-            if held is not None and all(ref() is v for ref, v in zip(held[0], y, strict=True)):
-                self._found.move_to_end(key)
-                return held[1]
-        made = make()
-        with self._lock:
-            if made.numel() <= self._most:
-                self._keep(key, y, made)
-        return made
-
-    def _keep(self, key: Hashable, of: Sequence[Tensor], made: Tensor) -> None:
-        self._drop(key)
-        self._found[key] = ([weakref.ref(v, lambda _: self._drop(key)) for v in of], made)
-        self._bytes += made.numel()
-        self._shrink()
-
-    def _shrink(self) -> None:
-        while self._bytes > self._most:
-            self._drop(next(iter(self._found)))
-
-    def _drop(self, key: Hashable) -> None:
-        with self._lock:
-            held = self._found.pop(key, None)
-            if held is not None:
-                self._bytes -= held[1].numel()
+def _padding(depth: int) -> int:
+    """Zeros to add to a depth: rows of bytes are copied 16 at a time where they begin at multiples of 16, else one by
+    one. Shallow products are as they are."""
+    return -depth % _ALIGNED if depth > _SHALLOW else 0
 
 
-def _stacked(y: Sequence[Tensor], terms: tuple[Term, ...]) -> Tensor:
-    """[..., depth, columns]: for each left operand the sum of its terms, one below the other."""
-    parts = _sums(y, terms)
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+def _by_columns(y: Sequence[Tensor], terms: tuple[Term, ...], padding: int = 0) -> Tensor:
+    """[..., columns, depth]: for each left operand the sum of its terms, side by side, and zeros, made in one pass.
+    What is one operand stays where it lies."""
+    turned = [v.transpose(-1, -2) for v in y]
+    if terms == ((1,),) and not padding:
+        return turned[0]
+    *lead, depth = turned[0].shape
+    out = turned[0].new_empty(*lead, len(terms) * depth + padding)
+    out[..., len(terms) * depth :].zero_()
+    for i, row in enumerate(terms):
+        part = out[..., i * depth : (i + 1) * depth]
+        first, *rest = (v for v, factor in zip(turned, row, strict=True) if factor)
+        if rest:
+            torch.add(first, rest[0], out=part)
+        else:
+            part.copy_(first)
+        for more in rest[1:]:
+            part.add_(more)
+    return out
 
 
 def _sums(y: Sequence[Tensor], terms: tuple[Term, ...]) -> list[Tensor]:
@@ -283,3 +289,20 @@ def _sums(y: Sequence[Tensor], terms: tuple[Term, ...]) -> list[Tensor]:
         first, *rest = (v for v, factor in zip(y, row, strict=True) if factor)
         parts.append(sum(rest, first))
     return parts
+
+
+def _rows(x: Sequence[Tensor]) -> int:
+    """Of the first operands of a product with one matrix."""
+    return x[0].shape[:-1].numel()
+
+
+def _few_rows(x: Sequence[Tensor], y: Sequence[Tensor], terms: tuple[Term, ...]) -> Tensor:
+    """sum_j (sum_i terms[i][j] x_i) @ y_j: each second operand is read once, and no sum of them is made."""
+    total: Tensor | None = None
+    for j, right in enumerate(y):
+        first, *more = (v for v, row in zip(x, terms, strict=True) if row[j])
+        left = sum(more, first).reshape(_rows(x), -1)
+        made = rows.product(left, right)
+        total = made if total is None else total.add_(made)
+    assert total is not None
+    return total.reshape(*x[0].shape[:-1], y[0].shape[-1])

@@ -26,9 +26,12 @@ from torch import Tensor
 from hush.mpc.errors import ShapeError
 from hush.mpc.ring.cuda import limbs
 from hush.mpc.ring.cuda.launch import launch
+from hush.mpc.ring.cuda.tiles import Tile, tile_at
 
 MOST_DIMENSIONS = 3
 FEW = 8  # kernels a group below which tiles are not worth it: reckoned, not measured
+_SMALL = Tile(32, 32, 32, 4)  # shallow: channels of a place fill it more often
+_UNEVEN = Tile(64, 64, 64, 8)  # channels that are no multiple of 16 are read one by one: larger tiles spill over that
 _BLOCK = 256
 Triple = tuple[int, int, int]
 
@@ -107,12 +110,13 @@ def _convolve(
     LIMBS: tl.constexpr, ALIGNED: tl.constexpr, MOST: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    across = tl.cdiv(PIXELS, BN)
-    tile, group = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    rows = (tile // across) * BM + tl.arange(0, BM)
+    down, across = tl.cdiv(ROWS, BM), tl.cdiv(PIXELS, BN)
+    group = (tl.program_id(0) // (down * across)).to(tl.int64)
+    row, column = tile_at(tl.program_id(0) % (down * across), down, across)
+    rows = row * BM + tl.arange(0, BM)
     here = rows[:, None] < ROWS
     kernel = group * ROWS + rows.to(tl.int64)[:, None]
-    pixel = (tile % across).to(tl.int64) * BN + tl.arange(0, BN)[None, :]
+    pixel = column.to(tl.int64) * BN + tl.arange(0, BN)[None, :]
     there = pixel < PIXELS
     image, spot = pixel // (OD * OH * OW), (pixel % (OD * OH * OW)).to(tl.int32)
     z, y, x_ = _corner(spot, OD, OH, OW, SZ, SY, SX, PZ, PY, PX)
@@ -182,22 +186,28 @@ def depths(w: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def product(left: Tensor, right: Tensor, g: Geometry, dtype: torch.dtype) -> Tensor:
+def product(left: Tensor, right: Tensor, g: Geometry, dtype: torch.dtype, tile: Tile | None = None) -> Tensor:
     """[N, O, *out] mod 2^64 (int64) or 2^32 (int32) of limbs [L, *] of `inputs` and [L, O, *] of `depths`; not reduced
-    to narrower rings."""
+    to narrower rings. `tile`: the default is by shape."""
     out = torch.empty((g.images, g.groups * g.kernels, *g.out), dtype=dtype, device=left.device)
     if out.numel() == 0 or left.numel() == 0 or right.numel() == 0:
         return out.zero_()
     count, channels, pixels = left.shape[0], left.shape[-1], g.images * math.prod(g.out)
-    bm, bn, bk, warps = limbs.INT8_TILE if min(g.kernels, pixels) > limbs._SMALL_TILE[0] else limbs._SMALL_TILE
-    aligned = 4 * (-channels % bk) <= channels  # what a run leaves empty of its tiles
-    most = max(1, (limbs._DEPTH - 1) // count // bk)
-    grid = (triton.cdiv(g.kernels, bm) * triton.cdiv(pixels, bn), g.groups)
+    tile = tile or _fitting(g.kernels, pixels, channels)
+    aligned = 4 * (-channels % tile.depth) <= channels  # what a run leaves empty of its tiles
+    most = max(1, (limbs._DEPTH - 1) // count // tile.depth)
+    grid = triton.cdiv(g.kernels, tile.rows) * triton.cdiv(pixels, tile.columns)
     launch(
-        _convolve, grid, left, right, out, pixels, g.kernels, channels, g.places, g.groups,
-        left[0].numel(), right[0].numel(), *g.numbers, count, aligned, most, bm, bn, bk, num_warps=warps,
+        _convolve, (grid * g.groups,), left, right, out, pixels, g.kernels, channels, g.places, g.groups,
+        left[0].numel(), right[0].numel(), *g.numbers, count, aligned, most, *tile.sizes, **tile.options,
     )  # fmt: skip
     return out
+
+
+def _fitting(kernels: int, pixels: int, channels: int) -> Tile:
+    if min(kernels, pixels) <= _SMALL.rows:
+        return _SMALL
+    return _UNEVEN if channels % 16 else limbs.LARGE
 
 
 def direct(x: Sequence[Tensor], w: Sequence[Tensor], g: Geometry) -> Tensor:

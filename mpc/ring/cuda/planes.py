@@ -19,9 +19,11 @@ def _gather(x, planes, numel, words, count, shift, WORDS: tl.constexpr):
     lane = tl.arange(0, _WORD).to(tl.int64)
     at = word[:, None] * _WORD + lane[None, :]
     element = tl.load(x + at, mask=at < numel, other=0).to(tl.int64)
+    to = planes + word  # moved on, not multiplied: planes * words may be beyond 2^31
     for plane in range(count):
         bit = (element >> (shift + plane)) & 1
-        tl.store(planes + plane * words + word, tl.sum(bit << lane[None, :], axis=1), mask=word < words)
+        tl.store(to, tl.sum(bit << lane[None, :], axis=1), mask=word < words)
+        to += words
 
 
 @triton.jit
@@ -30,9 +32,11 @@ def _scatter(planes, x, numel, step, count, WORDS: tl.constexpr):
     lane = tl.arange(0, _WORD).to(tl.int64)
     at = word[:, None] * _WORD + lane[None, :]
     element = tl.zeros((WORDS, _WORD), dtype=tl.int64)
+    own = planes + word
     for plane in range(count):
-        bits = tl.load(planes + plane * step + word, mask=word * _WORD < numel, other=0)
+        bits = tl.load(own, mask=word * _WORD < numel, other=0)
         element += ((bits[:, None] >> lane[None, :]) & 1) << plane
+        own += step
     tl.store(x + at, element.to(x.dtype.element_ty), mask=at < numel)
 
 

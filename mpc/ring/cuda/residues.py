@@ -29,15 +29,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hush.mpc.ring.cuda import limbs
+from hush.mpc.ring.cuda import limbs, tiles
 from hush.mpc.ring.cuda.launch import launch
+from hush.mpc.ring.cuda.tiles import Tile, tile_at
 
 MODULI = (256, 255, 253, 251, 247, 241, 239, 233, 229, 227, 223, 217, 211, 199, 197, 193, 191, 181)
 DEPTH = 4096  # of what one remainder is taken of
 _FRACTION = 24
 _SPLIT = 512
-INT8_TILE = (128, 128, 128, 8)  # rows, columns and depth of a tile, warps
-_SMALL_TILE = (32, 32, 64, 4)
+LARGE = Tile(128, 128, 128, 8)
+CANDIDATES = (
+    LARGE, Tile(128, 128, 64, 8), Tile(128, 256, 64, 8), Tile(128, 256, 128, 8), Tile(256, 128, 128, 8),
+    Tile(64, 256, 128, 8), Tile(64, 256, 64, 4),
+)  # fmt: skip
+"""Tiles worth trying on large products. Those of 256 but the one of 64 rows and 8 warps are for compute capability 9.0:
+before it they spill inside the innermost loop. Of depth 128 they take more shared memory there than 8.6 and 8.9 have.
+"""
 
 
 def count(bits: int) -> int:
@@ -106,12 +113,12 @@ def _product(
     a, b, c, items, M, N, K, a_residue, a_item, a_row, b_residue, b_item, b_depth, b_column,
     MODULI: tl.constexpr, COUNT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    across = tl.cdiv(N, BN)
-    tiles = across * tl.cdiv(M, BM)
-    tile, which = tl.program_id(0) % tiles, tl.program_id(0) // tiles
+    down, across = tl.cdiv(M, BM), tl.cdiv(N, BN)
+    row, column = tile_at(tl.program_id(0) % (down * across), down, across)
+    which = tl.program_id(0) // (down * across)
     item, residue = (which % items).to(tl.int64), (which // items).to(tl.int64)
-    rows = ((tile // across) * BM + tl.arange(0, BM)).to(tl.int64)
-    columns = ((tile % across) * BN + tl.arange(0, BN)).to(tl.int64)
+    rows = (row * BM + tl.arange(0, BM)).to(tl.int64)
+    columns = (column * BN + tl.arange(0, BN)).to(tl.int64)
     depth = tl.arange(0, BK)
     here, there = rows[:, None] < M, columns[None, :] < N
     a_at = a + residue * a_residue + item * a_item + rows[:, None] * a_row + depth[None, :]
@@ -166,20 +173,21 @@ def split(x: Tensor, bits: int) -> Tensor:
 
 
 def split_right(x: Tensor, bits: int) -> Tensor:
-    """`split` of [..., K, N], laid out by columns: int8 tensor cores read a second operand along its depth."""
+    """`split` of [..., K, N], laid out by columns, as `limbs.split_right`."""
     return split(x.transpose(-1, -2), bits).transpose(-1, -2)
 
 
-def product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+def product(left: Tensor, right: Tensor, dtype: torch.dtype, tile: Tile | None = None) -> Tensor:
     """[items, M, N] mod 2^64 (int64) or 2^32 (int32) of residues [n, items, M, K] and [n, items or 1, K, N], the
-    second in any layout; not reduced to narrower rings."""
+    second in any layout; not reduced to narrower rings. `tile`: the default is by shape."""
     n, items, m, k = left.shape
     out = torch.empty((items, m, right.shape[-1]), dtype=dtype, device=left.device)
     if out.numel() == 0 or k == 0:
         return out.zero_()
+    tile = tile or tiles.fitting(m, right.shape[-1], LARGE)
     sums = torch.empty((n, *out.shape), dtype=torch.uint8, device=left.device)
     for start in range(0, k, DEPTH):
-        _residues(left[..., start : start + DEPTH], right[..., start : start + DEPTH, :], sums)
+        _residues(left[..., start : start + DEPTH], right[..., start : start + DEPTH, :], sums, tile)
         combine(sums, out, more=start > 0)
     return out
 
@@ -191,15 +199,14 @@ def combine(sums: Tensor, out: Tensor, *, more: bool = False) -> None:
     launch(_remainder, grid, sums, out, out.numel(), MODULI, *remainder(n), _FRACTION, n, more, _SPLIT)
 
 
-def _residues(left: Tensor, right: Tensor, sums: Tensor) -> None:
+def _residues(left: Tensor, right: Tensor, sums: Tensor, tile: Tile) -> None:
     """The products modulo each of the moduli, of depth at most `DEPTH`, written to `sums` uint8 [n, items, M, N]."""
     if left.stride(-1) != 1:
         left = left.contiguous()
     n, items, rows, columns = sums.shape
-    bm, bn, bk, warps = INT8_TILE if min(rows, columns) > _SMALL_TILE[0] else _SMALL_TILE
     b_item = 0 if right.shape[1] == 1 else right.stride(1)
     launch(
-        _product, (triton.cdiv(rows, bm) * triton.cdiv(columns, bn) * items * n,),
+        _product, (triton.cdiv(rows, tile.rows) * triton.cdiv(columns, tile.columns) * items * n,),
         left, right, sums, items, rows, columns, left.shape[-1], *left.stride()[:3],
-        right.stride(0), b_item, *right.stride()[2:], MODULI, n, bm, bn, bk, num_warps=warps,
+        right.stride(0), b_item, *right.stride()[2:], MODULI, n, *tile.sizes, **tile.options,
     )  # fmt: skip
