@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 
 from hush.mpc.compiler.program import Program
+from hush.mpc.cost import PARTIES
 from hush.mpc.errors import AbortReason, ConfigError, PartyError
 from hush.mpc.ring import backends
+from hush.mpc.ring.kernels import Kernels
 from hush.parties.footprint import Footprint, footprint
+from hush.parties.placement import Placed, guarded
+from hush.parties.streamed import streamed
 
 GIB = 1 << 30
 _UNITS = {"": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": GIB, "TIB": 1 << 40}
@@ -21,63 +29,155 @@ _CONTEXT = GIB  # what CUDA itself takes of a card for each process, at most
 _MARGIN = 8  # one part in so many is never promised to limbs: allocators waste some, and the work is an estimate
 
 Amount = int | str
-"""Bytes, "40 GiB", or "1/3": of what is free when the party starts, divided among so many processes."""
+"""Bytes, "40 GiB", or "1/3": a card divided among so many processes."""
 
 
 def checked(amount: Amount) -> Amount:
     """The amount itself; ValueError if it is none."""
-    within(amount, 0)
+    within(amount, 0, 0)
     return amount
 
 
-def within(amount: Amount | None, free: int) -> int:
-    """Bytes of an amount, on a card of which so many are free; all of those for None."""
+def within(amount: Amount | None, free: int, total: int) -> int:
+    """Bytes of an amount, on a card of so many bytes of which so many are free; all of those for None.
+
+    A part is one of the whole card, so that a process that starts anew finds as much as before; less what CUDA takes
+    for each, and never more than is free.
+    """
     if amount is None:
         return free
     text = str(amount).strip()
     if part := re.fullmatch(r"1/([1-9]\d{0,2})", text):
         parts = int(part[1])
-        return max(0, free - (parts - 1) * _CONTEXT) // parts
+        return min(free, max(0, total - parts * _CONTEXT) // parts)
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     if found is None or found[2].upper() not in _UNITS or float(found[1]) == 0:
         raise ValueError(f'{text!r} is no amount of memory: say bytes, "40 GiB", or "1/3" of what is free')
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-class Claim:
-    """Memory that a session was promised, for as long as somebody holds this."""
+class Tenant:
+    """A model that takes memory. What was placed for it is let go when it is no more."""
 
-    def __init__(self, party: int, nbytes: int) -> None:
-        self.party, self.nbytes = party, nbytes
+
+class Room:
+    """What a session was promised, until `close`: memory for its work, and its model's weights on the device."""
+
+    def __init__(
+        self, device: torch.device, placed: Placed, leave: Callable[[], None], lost: Callable[[str], None]
+    ) -> None:
+        self.placed, self._device, self._lost = placed, device, lost
+        self._leave = weakref.finalize(self, leave)
+
+    def guarded(self, party: int) -> AbstractContextManager[None]:
+        """`placement.guarded` by its card."""
+        return guarded(party, self._device, self._lost)
+
+    def close(self) -> None:
+        """Give it back."""
+        self._leave()
+
+
+@dataclass(eq=False, slots=True)
+class _Model:
+    """Weights of a model at a party, and who works with them."""
+
+    placed: Placed
+    nbytes: int
+    sessions: int = 0
+    used: int = 0
 
 
 class Card:
     """A process's part of a GPU's memory, in equal parts for the parties in it. Safe for threads.
 
-    `keep` is told how many bytes no session was promised: for limbs of weights, which only save time.
+    The sessions of a model share its weights, which stay when they end, until others need the room. Where a model does
+    not fit otherwise, its large weights stay seeds at whom they came to as seeds (`parties.streamed`). `keep` is told
+    how many bytes nobody was promised: for limbs of weights, which only save time.
     """
 
     def __init__(
-        self, name: str, most: int, parties: int = 1, keep: Callable[[int], None] = lambda nbytes: None
+        self, kernels: Kernels, most: int, parties: int = 1, keep: Callable[[int], None] = lambda nbytes: None
     ) -> None:
         self.each = most // parties
-        self._name, self._most, self._keep = name, most, keep
-        self._claims = weakref.WeakSet[Claim]()
+        self._kernels, self._name, self._most, self._keep = kernels, str(kernels.device), most, keep
+        self._models: list[WeakKeyDictionary[Tenant, _Model]] = [WeakKeyDictionary() for _ in range(PARTIES)]
+        self._work: list[Counter[object]] = [Counter() for _ in range(PARTIES)]
         self._known = dict[str, Footprint]()
-        self._lock = threading.Lock()
+        self._clock, self._lost = 0, ""
+        self._watchers: list[Callable[[], None]] = []
+        self._lock = threading.RLock()  # a room that is given back may be found by the collector at any time
 
-    def claim(self, party: int, program: Program) -> Claim:
-        """Room for a session with a program. PartyError(LIMIT) names the sizes if the party's part has none left."""
+    def watch(self, told: Callable[[], None]) -> None:
+        """Call this when the GPU is lost."""
+        self._watchers.append(told)
+
+    def claim(self, party: int, program: Program, tenant: Tenant, *, seeds: bool | None = None) -> Room:
+        """Room for a session of a model. PartyError(LIMIT) names the sizes if the party's part has none left.
+
+        `seeds`: whether weights that may stay seeds do, if the model is not there yet; by default where it must be so.
+        """
         need = self._footprint(program)
         with self._lock:
-            taken = sum(claim.nbytes for claim in self._claims if claim.party == party)
-            if taken + need.whole > self.each:
-                raise PartyError(party, AbortReason.LIMIT, self._refusal(need, taken))
-            made = Claim(party, need.whole)
-            self._claims.add(made)
-            left = self._most - sum(claim.nbytes for claim in self._claims)
-        self._keep(max(0, left - self._most // _MARGIN))
-        return made
+            if self._lost:
+                raise PartyError(party, AbortReason.INTERNAL, self._lost)
+            model = self._models[party].get(tenant) or self._fitting(party, program, need, seeds)
+            work = need.work + (need.scratch if model.placed.streams else 0)
+            if self._busy(party, model) + model.nbytes + work > self.each:
+                raise PartyError(party, AbortReason.LIMIT, self._refusal(need, self._busy(party, None)))
+            self._make_room(party, self.each - model.nbytes - work, model)
+            self._models[party][tenant] = model
+            return self._enter(party, model, work)
+
+    def _fitting(self, party: int, program: Program, need: Footprint, seeds: bool | None) -> _Model:
+        """With all weights expanded, or with seeds if that does not fit."""
+        fits = self._busy(party, None) + need.whole <= self.each
+        if fits if seeds is None else not seeds:
+            return _Model(Placed(self._kernels), need.weights)
+        return _Model(Placed(self._kernels, streamed(program)), need.with_seeds(party))
+
+    def _busy(self, party: int, apart: _Model | None) -> int:
+        """Bytes that sessions work with, but for the weights of one model."""
+        models = (m.nbytes for m in self._models[party].values() if m.sessions and m is not apart)
+        return sum(self._work[party].values()) + sum(models)
+
+    def _make_room(self, party: int, most: int, apart: _Model) -> None:
+        """Let go of weights that nobody works with, the longest unused first, until no more than so many are taken."""
+        idle = [(t, m) for t, m in self._models[party].items() if not m.sessions and m is not apart]
+        taken = self._busy(party, apart) + sum(m.nbytes for _, m in idle)
+        for tenant, model in sorted(idle, key=lambda pair: pair[1].used):
+            if taken <= most:
+                return
+            del self._models[party][tenant]
+            model.placed.clear()
+            taken -= model.nbytes
+
+    def _enter(self, party: int, model: _Model, work: int) -> Room:
+        ticket = object()
+
+        def leave() -> None:
+            with self._lock:
+                del self._work[party][ticket]
+                model.sessions -= 1
+                self._clock += 1
+                model.used = self._clock
+                self._tell()
+
+        self._work[party][ticket] = work
+        model.sessions += 1
+        self._tell()
+        return Room(self._kernels.device, model.placed, leave, self._lose)
+
+    def _tell(self) -> None:
+        held = sum(m.nbytes for models in self._models for m in models.values())
+        worked = sum(sum(work.values()) for work in self._work)
+        self._keep(max(0, self._most - held - worked - self._most // _MARGIN))
+
+    def _lose(self, why: str) -> None:
+        with self._lock:
+            self._lost = why
+        for told in self._watchers:
+            told()
 
     def _footprint(self, program: Program) -> Footprint:
         digest = program.digest
@@ -102,8 +202,11 @@ def card(backend: str | None, amount: Amount | None, parties: int = 1, *, enforc
     device = kernels.device
     if device.type != "cuda":
         return None
-    free, total = torch.cuda.mem_get_info(device)
-    most = within(amount, free)
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError as error:
+        raise ConfigError(f"{device} cannot be used: {str(error).splitlines()[0]}") from None
+    most = within(amount, free, total)
     if not 0 < most <= free:
         raise ConfigError(
             f"device_memory is {shown(most)}, and {shown(free)} are free on {device}: say less, or free some"
@@ -111,7 +214,7 @@ def card(backend: str | None, amount: Amount | None, parties: int = 1, *, enforc
     if enforce:
         torch.cuda.set_per_process_memory_fraction(most / total, device)
     keep: Callable[[int], None] = getattr(kernels, "keep", lambda nbytes: None)
-    return Card(str(device), most, parties, keep)
+    return Card(kernels, most, parties, keep)
 
 
 def cards(backends_: Sequence[str | None], amount: Amount | None) -> list[Card | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,9 +22,9 @@ from hush.mpc.session import Ledger, run
 from hush.mpc.step import Step
 from hush.mpc.transport import Transport
 from hush.parties import memory, shares
-from hush.parties.device_memory import Card
+from hush.parties.device_memory import Room
 from hush.parties.placement import Placed, guarded, in_main_memory
-from hush.parties.recorder import Recorder
+from hush.parties.recorder import Recorder, waiting
 from hush.parties.request import ALONE, Request
 from hush.proto.party_pb2 import Layer, Report
 from hush.protocols.replicated.encoded import Encoded
@@ -47,8 +48,8 @@ class Outcome:
 class Engine:
     """Runs a program's invocations for one party. Its randomness goes on from one to the next and never back.
 
-    `encoded`: the ring elements of public weights, shared by the sessions of one model. `card`: the memory of the GPU
-    that it computes on, shared by all of this process: PartyError(LIMIT) if the program finds no room there.
+    `encoded`: the ring elements of public weights, shared by the sessions of one model. `room`: on the GPU that it
+    computes on, with the weights that are there for all of the model's sessions; given back by `close`.
     """
 
     def __init__(
@@ -60,19 +61,17 @@ class Engine:
         program: Program,
         backend: str | None = None,
         encoded: Encoded | None = None,
-        card: Card | None = None,
+        room: Room | None = None,
     ) -> None:
-        self._index, self._program, self._transport = index, program, transport
-        self._room = None if card is None else card.claim(index, program)
+        self._index, self._program, self._transport, self._room = index, program, transport, room
         kernels = backends.get(backend)
-        self._copies = copies_for(kernels.device)
+        self._device = kernels.device
+        self.placed = Placed(kernels) if room is None else room.placed
+        with self._guarded():
+            self._copies = copies_for(kernels.device)
         for stream in (with_next, with_prev):
             stream.made_by(kernels.keystream)
-        self._party, self._device, self._placed = (
-            Party(index, with_next, with_prev, kernels),
-            kernels.device,
-            Placed(kernels.device),
-        )
+        self._party = Party(index, with_next, with_prev, kernels)
         self._protocol = Replicated(self._party, program.ring, program.frac, program.schedule, encoded)
         self._ledger = Ledger()
         self._state: dict[str, Shared] | None = None
@@ -101,7 +100,7 @@ class Engine:
         self._check(request)
         self._ledger = Ledger(sequence=self._ledger.sequence)
         layers = Layers(self._ledger, watch)
-        recorder = Recorder(self._ledger, CHECKS) if request.profile else None
+        recorder = Recorder(self._ledger, CHECKS, waiting(self._device)) if request.profile else None
 
         def program() -> Step[list[Shared]]:
             found = yield from self._steps(inputs, weights, request, layers.enter, recorder)
@@ -111,13 +110,14 @@ class Engine:
             return found
 
         begin = time.perf_counter()
-        with guarded(self._index, self._device):
-            inputs, weights = self._placed.inputs(list(inputs)), self._placed.weights(weights)
+        with self._guarded():
+            inputs, weights = self.placed.inputs(list(inputs)), self.placed.weights(weights)
         whole, transport = invocation(self._party, inputs, program, request.digest()), self._transport
+        copies = self._copies
         if recorder is not None:
-            whole, transport = recorder.follow(whole), recorder.over(transport)
-        with guarded(self._index, self._device):
-            outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device, self._copies)]
+            whole, transport, copies = recorder.follow(whole), recorder.over(transport), recorder.beside(copies)
+        with self._guarded():
+            outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device, copies)]
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
         if recorder is not None:
@@ -139,6 +139,15 @@ class Engine:
         made = yield from turn(program, self._protocol, weights, inputs, state, choice, observer, first, probe)
         self._state = made.state
         return made.shown
+
+    def close(self) -> None:
+        """Let go of all that is on the device: an error's traceback may keep this object for long."""
+        self._state, self._copies, self.placed = None, None, Placed(self._party.kernels)
+        if self._room is not None:
+            self._room.close()
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return guarded(self._index, self._device) if self._room is None else self._room.guarded(self._index)
 
     def _check(self, request: Request) -> None:
         check(self._index, self._program, self._state, request)

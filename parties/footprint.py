@@ -23,6 +23,7 @@ from hush.mpc.compiler.program import Program
 from hush.mpc.compiler.types import Kind, Visibility, type_of
 from hush.mpc.functions.chunks import MOST
 from hush.parties.shares import numel
+from hush.parties.streamed import streamed
 from hush.protocols.replicated.cost import ReplicatedCost
 
 _PRODUCT, _FUNCTION = 80, 120  # bytes for each element that a product, and a function, works on
@@ -45,6 +46,7 @@ _TAKES = {
     "hush.attend": _SOFTMAX,
     "hush.softmax": _SOFTMAX,
 }  # the functions that take more
+_EXPANDED = 3  # of a weight that was a seed: both components, and their sum
 _LIMBS = 32  # and, on a GPU, for each element of a product's operand: limbs, and what they are made of
 _LATER = ("hush.scores", "hush.shifted")  # put off: never there as a whole
 _VIEWS = (
@@ -74,20 +76,33 @@ _PRODUCTS = ("hush.affine", "hush.affine_plus", "hush.matmul", "aten.bmm.default
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes on a device."""
+    """Bytes on a device.
+
+    Of the weights, `streamed` are those of one component of all that may stay seeds (`parties.streamed`). With those
+    left as seeds a product of many rows expands one of them at a time: `scratch`.
+    """
 
     weights: int
     work: int
+    streamed: int = 0
+    scratch: int = 0
 
     @property
     def whole(self) -> int:
-        """Both."""
+        """Weights, all of them expanded, and work."""
         return self.weights + self.work
+
+    def with_seeds(self, party: int) -> int:
+        """Weights with seeds left: party 0 has two for each that may stay, the others a seed and a component."""
+        return self.weights - (2 if party == 0 else 1) * self.streamed
 
 
 def footprint(program: Program) -> Footprint:
     """That of a program and its weights, and of what is kept between turns once the context is full."""
-    return Footprint(_weights(program), work(program.firsts[-1]) + _state(program))
+    names = streamed(program)
+    sizes = [program.ring.dtype.itemsize * numel(s.shape) for s in program.weight_specs if s.name in names]
+    works = work(program.firsts[-1]) + _state(program)
+    return Footprint(_weights(program), works, sum(sizes), _EXPANDED * max(sizes, default=0))
 
 
 def _weights(program: Program) -> int:

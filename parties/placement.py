@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from hush.mpc.errors import AbortReason, PartyError
+from hush.mpc.errors import AbortReason, HushError, PartyError
 from hush.mpc.points import Points
+from hush.mpc.ring.kernels import Kernels
+from hush.mpc.ring.seeded import Seeded
 from hush.mpc.secret import Shared
+from hush.parties.logs import LOGGER
 
-V = TypeVar("V", bound=Shared | Tensor)
+Weights = Mapping[str, Shared | Tensor]
+_TOLD = 500  # characters of a device's own words that are logged
 
 
 class Placed:
-    """A deployment's weights on a device: copied there once, and the copies kept as long as this is."""
+    """A model's weights where a party computes, copied there once, for all sessions of the model. Safe for threads.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    Components that came as seeds are expanded there; those of the weights named in `seeds` stay seeds, which products
+    expand as they read them.
+    """
+
+    def __init__(self, kernels: Kernels, seeds: frozenset[str] = frozenset()) -> None:
+        self._kernels, self._seeds, self.streams = kernels, seeds, bool(seeds)
         self._weights: dict[str, Shared | Tensor] = {}
+        self._lock = threading.Lock()
 
-    def weights(self, weights: Mapping[str, Shared | Tensor]) -> Mapping[str, Shared | Tensor]:
+    def take(self, name: str, value: Shared | Tensor) -> None:
+        """Place one weight."""
+        self._weights[name] = self._placed(value, seeds=name in self._seeds)
+
+    def weights(self, weights: Weights) -> Weights:
         """All of them; in main memory, those given."""
-        if self._device.type == "cpu":
-            return weights
-        for name, value in weights.items():
-            if name not in self._weights:
-                self._weights[name] = placed(value, self._device)
+        if not self._kernels.seeds:
+            return {**weights, **self._weights} if self._weights else weights
+        with self._lock:
+            for name in weights:
+                if name not in self._weights:
+                    self.take(name, weights[name])
         return self._weights
 
     def inputs(self, inputs: list[Shared | Points]) -> list[Shared | Points]:
         """Shares of inputs; keys of places stay, trees are grown in main memory."""
-        return [placed(x, self._device) if isinstance(x, Shared) else x for x in inputs]
+        return [placed(x, self._kernels.device) if isinstance(x, Shared) else x for x in inputs]
+
+    def clear(self) -> None:
+        """Let go of them all."""
+        self._weights = {}
+
+    def _placed(self, value: Shared | Tensor, *, seeds: bool) -> Shared | Tensor:
+        if isinstance(value, Tensor):
+            return value.to(self._kernels.device)
+        return value.local(lambda part: self._component(part, seeds))
+
+    def _component(self, part: Tensor, seeds: bool) -> Tensor:
+        if not isinstance(part, Seeded):
+            return part.to(self._kernels.device)
+        moved = part.on(self._kernels.device, self._kernels.keystream)
+        return moved if seeds else moved.expanded()
 
 
-def placed(value: V, device: torch.device) -> V:
-    """A secret or a tensor on a device."""
-    if isinstance(value, Shared):
-        return replace(value, parts=tuple(part.to(device) for part in value.parts))
-    assert isinstance(value, Tensor)
-    return cast(V, value.to(device))
+def placed(value: Shared, device: torch.device) -> Shared:
+    """A secret on a device."""
+    return replace(value, parts=tuple(part.to(device) for part in value.parts))
 
 
 def in_main_memory(value: Shared) -> Shared:
@@ -52,23 +78,38 @@ def in_main_memory(value: Shared) -> Shared:
 
 
 @contextmanager
-def guarded(party: int, device: torch.device) -> Iterator[None]:
-    """What is started meanwhile is started on this device. A GPU that is full or lost ends the session with a reason,
-    and gives back what it holds."""
+def guarded(party: int, device: torch.device, lost: Callable[[str], None] = lambda why: None) -> Iterator[None]:
+    """What is started meanwhile is started on this device. One that is full, broken or gone ends the session with a
+    reason; its own words are logged. `lost`: told of one that will serve nobody until the party is started again."""
     try:
         with _current(device):
             yield
-    except torch.cuda.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        more = "raise `device_memory`, use fewer models or parties on it, shorter inputs, or the CPU"
-        detail = f"{device} has no memory left for this model: {more}"
-        raise PartyError(party, AbortReason.LIMIT, detail) from None
-    except RuntimeError as error:
-        if device.type == "cpu" or "CUDA" not in str(error):
+    except HushError:
+        raise
+    except Exception as error:
+        why = _fault(error, device)
+        if why is None:
             raise
-        raise PartyError(
-            party, AbortReason.INTERNAL, f"{device} failed: restart the party, on another GPU or the CPU"
-        ) from None
+        LOGGER.error("device failed", extra={"party": party, "device": str(device), "error": str(error)[:_TOLD]})
+        if why[0] is not AbortReason.LIMIT:
+            lost(why[1])
+        raise PartyError(party, *why) from None
+
+
+def _fault(error: Exception, device: torch.device) -> tuple[AbortReason, str] | None:
+    """What became of the device, and the way out; None if the error is not the device's."""
+    text = str(error)
+    if isinstance(error, torch.cuda.OutOfMemoryError) or ("CUDA" in text and "out of memory" in text):
+        more = "raise `device_memory`, use fewer models or parties on it, shorter inputs, or the CPU"
+        return AbortReason.LIMIT, f"{device} has no memory left for this model: {more}"
+    if type(error).__module__.partition(".")[0] == "triton" or "no kernel image" in text or "C compiler" in text:
+        return (
+            AbortReason.INTERNAL,
+            f"{device} cannot run its kernels (see the party's log): use another GPU or the CPU",
+        )
+    if isinstance(error, RuntimeError) and "CUDA" in text and device.type != "cpu":
+        return AbortReason.INTERNAL, f"{device} failed: restart the party, on another GPU or the CPU"
+    return None
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:

@@ -17,9 +17,11 @@ import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from hush.mpc.errors import ConfigError, HushError
+from hush.mpc.ring import backends
 from hush.parties import config as settings
 from hush.parties import logs, memory, tls
 from hush.parties.config import MIB, PartyConfig
+from hush.parties.device_check import try_kernels
 from hush.parties.device_memory import Card, card
 from hush.parties.logs import LOGGER
 from hush.parties.service import SERVICE, Service
@@ -42,10 +44,13 @@ class PartyServer:
         options = tls.server_options(limits.max_message_mib * MIB, limits.deadline_s)
         self._server = grpc.server(self._pool, options=options, maximum_concurrent_rpcs=workers)
         age = limits.partial_h * 3600
-        self._store = Store(config.index, config.data_dir, limits.max_models, config.storage(), age)
+        seeds = backends.get(config.kernels).seeds
+        self._store = Store(config.index, config.data_dir, limits.max_models, config.storage(), age, seeds=seeds)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         service = Service(config, self._identity, self._store, memory_of_gpu)
+        if memory_of_gpu is not None:
+            memory_of_gpu.watch(self._lost)
         self._server.add_generic_rpc_handlers((service.handler(),))
 
     def start(self) -> None:
@@ -60,6 +65,12 @@ class PartyServer:
         for name in ("", SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         LOGGER.info("serving", extra={"party": self._config.index, "address": address})
+
+    def _lost(self) -> None:
+        """Its GPU is lost: it tells whoever asks, and refuses sessions, until it is started again."""
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        LOGGER.error("not serving: its GPU is lost", extra={"party": self._config.index})
 
     def stop(self) -> None:
         """Refuse new calls, give running ones a moment, then end them."""
@@ -86,6 +97,7 @@ def serve(path: Path, *, until_eof: bool = False, device: str | None = None, dev
     """
     config = settings.replaced(settings.load_party(path), device=device, device_memory=device_memory)
     memory_of_gpu = card(config.kernels, config.device_memory, enforce=True)  # what is missing is said now
+    try_kernels(backends.get(config.kernels))
     logs.configure(config.log_level)
     torch.set_num_threads(config.threads or os.cpu_count() or 1)
     memory.retain()

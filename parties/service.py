@@ -15,6 +15,7 @@ from hush.mpc.errors import AbortReason, HushError, PartyError
 from hush.parties import certs, memory, shares, tls
 from hush.parties.config import MIB, PartyConfig
 from hush.parties.device_memory import Card
+from hush.parties.forget import forget
 from hush.parties.keys import SESSION_BYTES, VERSION, Terms
 from hush.parties.link import Arrival, Lobby, dial
 from hush.parties.logs import LOGGER
@@ -22,7 +23,7 @@ from hush.parties.resume import DEPLOYMENT_BYTES, PASSING
 from hush.parties.session import Place, serve
 from hush.parties.status import error_from_call, fail
 from hush.parties.store import Deployment, Incoming, Store
-from hush.parties.weights import expanded_sizes
+from hush.parties.weights import sizes_in_memory
 from hush.parties.wire import CHUNK, Tag, Wire
 from hush.proto import party_pb2 as pb
 
@@ -108,6 +109,7 @@ class Service:
             try:
                 self._serve(client, caller)
             except Exception as error:
+                forget(error)
                 ended.append(error)
             finally:
                 client.close()
@@ -246,8 +248,9 @@ class Service:
         program = bytes(wire.receive(header.program_size))
         parsed = shares.read_program(self._index, program, header.program)
         dtypes = list(header.dtypes)
-        sizes, expanded = shares.weight_sizes(self._index, parsed, dtypes), expanded_sizes(self._index, parsed, dtypes)
-        self._spare(max(sizes, default=0) + (0 if self._store.stores else sum(expanded)))
+        sizes = shares.weight_sizes(self._index, parsed, dtypes)
+        held = 0 if self._store.stores else sum(sizes_in_memory(self._index, parsed, dtypes, seeds=self._store.seeds))
+        self._spare(max(sizes, default=0) + held)
         return self._store.begin(header, program, parsed)
 
     def _receive(self, wire: Wire, incoming: Incoming) -> Deployment:

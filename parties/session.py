@@ -56,11 +56,12 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
     client.watch(lambda error: transport.abort(_gone(error)))
     note = {"party": place.party, "session": terms.session.hex()[:8], "model": deployment.model}
     LOGGER.info("session opened", extra=note)
+    engine: Engine | None = None
     try:
         link = shape(transport, place.net)
-        program, encoded = deployment.program, deployment.encoded
+        room = None if place.card is None else place.card.claim(place.party, deployment.program, deployment.tenant)
         keys = joined.with_next, joined.with_prev
-        engine = Engine(place.party, *keys, link, program, place.backend, encoded, place.card)
+        engine = Engine(place.party, *keys, link, deployment.program, place.backend, deployment.encoded, room)
         client.post(Tag.OPENED, Opened(party=place.party))
         while (request := _wanted(client, place.idle)) is not None:
             _allow(place, request)
@@ -73,6 +74,8 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
         transport.abort(PartyError(place.party, AbortReason.INTERNAL))
         raise
     finally:
+        if engine is not None:
+            engine.close()
         transport.join()
         memory.trim()
         LOGGER.info("session closed", extra=note)

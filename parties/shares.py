@@ -223,12 +223,14 @@ def weight_sizes(party: int, program: Program, dtypes: Sequence[str]) -> list[in
     return [numel(s.shape) * PUBLIC_DTYPES[d].itemsize for s, d in zip(program.weight_specs, dtypes, strict=True)]
 
 
-def unpack_weight(party: int, program: Program, dtypes: Sequence[str], index: int, frame: Buffer) -> Shared | Tensor:
-    """A party's handle of one weight from its frame, shares expanded."""
+def unpack_weight(
+    party: int, program: Program, dtypes: Sequence[str], index: int, frame: Buffer, *, seeded: bool = False
+) -> Shared | Tensor:
+    """A party's handle of one weight from its frame; shares are expanded, or with `seeded` stay seeds until used."""
     spec = program.weight_specs[index]
     if program.weights_mode == "public":
         return tensor_of(frame, spec.shape, PUBLIC_DTYPES[dtypes[index]])
-    return expand(parse(party, (spec.shape, spec.frac), program.ring, frame))
+    return expand(parse(party, (spec.shape, spec.frac), program.ring, frame), seeded=seeded)
 
 
 def unpack_weights(

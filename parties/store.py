@@ -22,6 +22,7 @@ from hush.mpc.compiler.program import Program
 from hush.mpc.errors import AbortReason, ConfigError, HushError, PartyError
 from hush.mpc.secret import Shared
 from hush.parties import memory, shares
+from hush.parties.device_memory import Tenant
 from hush.parties.logs import LOGGER
 from hush.parties.shelf import Shelf, announced
 from hush.parties.status import party_error
@@ -46,6 +47,7 @@ class Deployment:
     weights: Mapping[str, Shared | Tensor]
     copies: Copies
     encoded: Encoded = field(default_factory=Encoded)
+    tenant: Tenant = field(default_factory=Tenant)
 
     @property
     def missing(self) -> int:
@@ -59,11 +61,13 @@ class Deployment:
 class Incoming:
     """A deployment that arrives: its weights one by one, in the program's order, kept as they come.
 
-    `held` of them are here; `sizes` are those of all their frames.
+    `held` of them are here; `sizes` are those of all their frames. `seeds`: what came as a seed stays one.
     """
 
-    def __init__(self, party: int, header: Deploy, data: bytes, program: Program, shelf: Shelf | None) -> None:
-        self.header, self.held = header, 0
+    def __init__(
+        self, party: int, header: Deploy, data: bytes, program: Program, shelf: Shelf | None, seeds: bool = False
+    ) -> None:
+        self.header, self.held, self._seeds = header, 0, seeds
         self._party, self._data, self._program, self._shelf = party, data, program, shelf
         self.sizes = shares.weight_sizes(party, program, list(header.dtypes))
         self._copying = shares.Copying(party, program, header)
@@ -86,7 +90,8 @@ class Incoming:
                 self._writer.add(frame)
         else:
             dtypes = list(self.header.dtypes)
-            self._memory[spec.name] = shares.unpack_weight(self._party, self._program, dtypes, index, frame)
+            value = shares.unpack_weight(self._party, self._program, dtypes, index, frame, seeded=self._seeds)
+            self._memory[spec.name] = value
         self._seen(index, frame)
 
     def finish(self, broken: Callable[[bytes, VaultError], None]) -> Deployment:
@@ -100,7 +105,7 @@ class Incoming:
             self._writer.sync()
             self._writer.close()
             vault = self._shelf.open(self._writer.path)
-        return replace(made, weights=_stored(self._party, self._program, header, vault, broken))
+        return replace(made, weights=_stored(self._party, self._program, header, vault, broken, self._seeds))
 
     def close(self) -> None:
         """Let its file go; what is in it stays."""
@@ -109,23 +114,37 @@ class Incoming:
 
 
 def _stored(
-    party: int, program: Program, header: Deploy, vault: Reader, broken: Callable[[bytes, VaultError], None]
+    party: int,
+    program: Program,
+    header: Deploy,
+    vault: Reader,
+    broken: Callable[[bytes, VaultError], None],
+    seeds: bool,
 ) -> StoredWeights:
-    return StoredWeights(party, program, list(header.dtypes), vault, partial(broken, header.deployment))
+    told = partial(broken, header.deployment)
+    return StoredWeights(party, program, list(header.dtypes), vault, told, seeds=seeds)
 
 
 class Store:
     """The models of one party: staged while the three parties compare, then active. Safe for several threads.
 
-    With a `directory` they are kept there under a `key`, and interrupted deployments wait up to `age` seconds.
+    With a `directory` they are kept there under a `key`, and interrupted deployments wait up to `age` seconds. `seeds`:
+    the party computes where components that came as seeds are expanded, so main memory keeps them as they came.
     """
 
     def __init__(
-        self, party: int, directory: Path | None, capacity: int, key: bytes | None = None, age: float = AGE
+        self,
+        party: int,
+        directory: Path | None,
+        capacity: int,
+        key: bytes | None = None,
+        age: float = AGE,
+        *,
+        seeds: bool = False,
     ) -> None:
         if directory is not None and key is None:
             raise ConfigError("a data directory needs a storage key")
-        self._party, self._capacity, self._age = party, capacity, age
+        self._party, self._capacity, self._age, self.seeds = party, capacity, age, seeds
         self._shelf = None if directory is None or key is None else Shelf(party, directory, key)
         self._active, self._staged = dict[str, Deployment](), dict[bytes, Deployment]()
         self._arriving: dict[bytes, Incoming] = {}
@@ -191,7 +210,7 @@ class Store:
         if self._shelf is not None:
             self._shelf.sweep(self._age, header.deployment)
         try:
-            incoming = Incoming(self._party, header, data, program, self._shelf)
+            incoming = Incoming(self._party, header, data, program, self._shelf, self.seeds)
         except PartyError:
             self.discard(header.deployment)
             raise
@@ -296,7 +315,7 @@ class Store:
         except (HushError, OSError) as error:
             self._broken[header.model] = (header.deployment, _told(error))
             raise
-        weights = _stored(self._party, program, header, vault, self._report_broken)
+        weights = _stored(self._party, program, header, vault, self._report_broken, self.seeds)
         found = Deployment(header.model, header.deployment, header.program, data, program, weights, copies)
         old = self._active.get(found.model)
         self._active[found.model] = found

@@ -14,14 +14,17 @@ import torch
 from hush.mpc.compiler import Program
 from hush.mpc.errors import AbortReason, PartyError
 from hush.mpc.prg import KEY_BYTES, Stream
+from hush.mpc.ring import backends
 from hush.mpc.transport import Buffer, Transport, memory_trio
 from hush.parties import shares
-from hush.parties.device_memory import Amount, cards
+from hush.parties.device_memory import Amount, Tenant, cards
 from hush.parties.engine import Engine, Outcome
+from hush.parties.placement import Placed
 from hush.parties.remote import Inference, Progress, decoded
 from hush.parties.report import combine
 from hush.parties.request import ALONE, Request
 from hush.parties.shaping import shape
+from hush.parties.streamed import streamed
 from hush.parties.wire import frame_bytes
 from hush.protocols.replicated.sharing import reconstruct
 
@@ -29,7 +32,8 @@ from hush.protocols.replicated.sharing import reconstruct
 class ThreadTrio:
     """A session of three threads for one program that holds its weights. `backend`: of all, or of each of the three.
 
-    `device_memory`: of a GPU, for all that compute there together; by default what is free.
+    `device_memory`: of a GPU, for all that compute there together; by default what is free. `seeds`: whether weights
+    that may stay seeds there do; by default where they do not fit otherwise.
     """
 
     def __init__(
@@ -40,23 +44,32 @@ class ThreadTrio:
         backend: str | Sequence[str | None] | None = None,
         deadline: float = 600.0,
         device_memory: Amount | None = None,
+        seeds: bool | None = None,
     ) -> None:
         self._program = program
         kinds = [backend] * 3 if backend is None or isinstance(backend, str) else list(backend)
         keys = [os.urandom(KEY_BYTES) for _ in range(3)]  # keys[i]: parties i and i+1
         self._links: list[Transport] = [shape(t, net) for t in memory_trio(deadline)]
-        rooms = cards(kinds, device_memory)
+        self._tenant, named = Tenant(), cards(kinds, device_memory)
+        rooms = [c.claim(i, program, self._tenant, seeds=seeds) if c else None for i, c in enumerate(named)]
         self._engines = [
-            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i], card=rooms[i])
+            Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i], room=rooms[i])
             for i in range(3)
         ]
+        for engine, kind, room in zip(self._engines, kinds, rooms, strict=True):
+            if seeds and room is None and backends.get(kind).seeds:  # kernels of a GPU, and none: Triton's interpreter
+                engine.placed = Placed(backends.get(kind), streamed(program))
         self._pool = ThreadPoolExecutor(3, thread_name_prefix="hush-party")
-        self._weights = self._deal_weights()
+        self._deal_weights([backends.get(kind).seeds for kind in kinds])
 
-    def _deal_weights(self) -> list[Mapping[str, Any]]:
-        dtypes = shares.public_dtypes(self._program)
-        dealt = [[frame_bytes(f) for f in frames] for frames in shares.weight_frames(self._program)]
-        return [shares.unpack_weights(i, self._program, dtypes, [d[i] for d in dealt]) for i in range(3)]
+    def _deal_weights(self, seeds: Sequence[bool]) -> None:
+        """Deal them one by one and place each at once: a large model lies as a whole only where it is used."""
+        program, dtypes = self._program, shares.public_dtypes(self._program)
+        for index, frames in enumerate(shares.weight_frames(program)):
+            for i, engine in enumerate(self._engines):
+                frame = frame_bytes(frames[i])
+                value = shares.unpack_weight(i, program, dtypes, index, frame, seeded=seeds[i])
+                engine.placed.take(program.weight_specs[index].name, value)
 
     def infer(
         self,
@@ -102,7 +115,7 @@ class ThreadTrio:
         engine = self._engines[index]
         try:
             inputs = engine.receive_inputs(lambda nbytes: frame_bytes(next(rest)), request)
-            return engine.infer(inputs, self._weights[index], progress, request)
+            return engine.infer(inputs, {}, progress, request)
         except BaseException:
             self._links[index].close(AbortReason.INTERNAL)
             raise
@@ -112,6 +125,8 @@ class ThreadTrio:
         for link in self._links:
             link.close()
         self._pool.shutdown()
+        for engine in self._engines:
+            engine.close()
 
     def __enter__(self) -> Self:
         return self

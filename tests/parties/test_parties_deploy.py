@@ -121,8 +121,8 @@ def trio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trio]:
         path.write_text(path.read_text().replace("[tls]", f"{LIMITS}[tls]"))
     honest = store.Store.__init__
 
-    def noted(self: store.Store, party: int, *args: Any) -> None:
-        honest(self, party, *args)
+    def noted(self: store.Store, party: int, *args: Any, **options: Any) -> None:
+        honest(self, party, *args, **options)
         STORES[party] = self
 
     monkeypatch.setattr(store.Store, "__init__", noted)

@@ -6,13 +6,17 @@ import importlib.util
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from hush.mpc.errors import AbortReason, ConfigError, PartyError
+from hush.mpc.ring import backends
 from hush.parties.config import PartyConfig
+from hush.parties.device_check import try_kernels
 from hush.parties.placement import guarded
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
@@ -75,12 +79,86 @@ def test_a_gpu_that_is_full_or_lost_ends_the_session_with_a_reason() -> None:
     assert lost.value.reason is AbortReason.INTERNAL
     with pytest.raises(RuntimeError, match="our own"), guarded(2, gpu):
         raise RuntimeError("our own")
+    with pytest.raises(PartyError, match="our own"), guarded(2, gpu):
+        raise PartyError(0, AbortReason.INPUT, "our own, of CUDA")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "told"),
+    [
+        (RuntimeError("CUDA error: out of memory"), AbortReason.LIMIT, "no memory left"),  # of pinned memory too
+        (RuntimeError("Triton Error [CUDA]: out of memory"), AbortReason.LIMIT, "no memory left"),
+        (RuntimeError("CUDA error: no kernel image is available"), AbortReason.INTERNAL, "cannot run its kernels"),
+        (RuntimeError("Failed to find C compiler"), AbortReason.INTERNAL, "cannot run its kernels"),
+    ],
+)
+def test_what_is_wrong_with_a_gpu_is_told_apart_and_its_words_are_logged(
+    error: Exception, reason: AbortReason, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost: list[str] = []
+    with pytest.raises(PartyError, match=told) as raised, guarded(2, torch.device("cuda", 0), lost.append):
+        raise error
+    assert raised.value.reason is reason
+    assert bool(lost) == (reason is AbortReason.INTERNAL)
+    assert [record.error for record in caplog.records] == [str(error)]  # type: ignore[attr-defined]
+
+
+@needs_triton
+def test_errors_of_triton_are_the_devices() -> None:
+    from triton.runtime.errors import OutOfResources
+
+    with pytest.raises(PartyError, match="cannot run its kernels"), guarded(1, torch.device("cuda", 0)):
+        raise OutOfResources(300_000, 232_448, "shared memory")
+
+
+# ---------------------------------------------------------------------- before a party starts
+def _kernels(**other: object) -> Any:
+    made = backends.get()
+    methods = {"device": torch.device("cuda", 1), "seeds": True, "keystream": made.keystream, "matmul": made.matmul}
+    return SimpleNamespace(**(methods | {"device": torch.device("cpu")} | other))
+
+
+def test_kernels_are_tried_before_a_party_serves() -> None:
+    try_kernels(_kernels())
+    try_kernels(backends.get())  # of main memory: no trial
+
+    def failing(*_: object) -> torch.Tensor:
+        raise RuntimeError("no kernel image is available for execution on the device\nand more")
+
+    with pytest.raises(ConfigError, match="cannot run the kernels: no kernel image is available for execution on the"):
+        try_kernels(_kernels(matmul=failing))
+    with pytest.raises(ConfigError, match="computes wrongly"):
+        try_kernels(_kernels(keystream=lambda key, nonce, nbytes: torch.zeros(nbytes, dtype=torch.uint8)))
+
+
+def test_an_old_gpu_is_refused_by_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_why_no_cuda", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (8, 6) if index == 0 else (7, 5))
+    pytest.importorskip("triton")
+    with pytest.raises(ConfigError, match=r"'cuda:1': its compute capability is 7.5, and 8.0 is the least"):
+        backends._cuda("cuda:1")
+    assert backends._cuda("cuda:0").device == torch.device("cuda:0")
+    with pytest.raises(ConfigError, match="this machine has 2"):
+        backends._cuda("cuda:2")
+
+
+@needs_triton
+def test_cudas_own_words_say_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update it.")
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    assert "driver on your system is too old (found version 11040).; update the NVIDIA driver" in str(
+        backends._why_no_cuda()
+    )
 
 
 def test_a_party_without_its_gpu_does_not_start() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    from hush.mpc.ring import backends
-
     with pytest.raises(ConfigError, match="cuda"):
         backends.get(_config(device="cuda:0").kernels)

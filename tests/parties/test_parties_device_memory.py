@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ from hush.mpc.ring import backends
 from hush.mpc.session import simulate
 from hush.parties import config, device_memory, engine
 from hush.parties.cost import predicted
-from hush.parties.device_memory import GIB, Card, card, cards, checked, shown, within
+from hush.parties.device_memory import GIB, Card, Tenant, card, cards, checked, shown, within
 from hush.parties.footprint import footprint, work
 from hush.parties.local import LocalTrio
 from hush.parties.threads import ThreadTrio
@@ -43,12 +46,12 @@ def _config(**more: object) -> config.PartyConfig:
         ("1.5 mib", 3 * MIB // 2),
         ("2 GB", 2 * 10**9),
         ("1/1", 80 * GIB),
-        ("1/3", 26 * GIB),  # less a GiB for what CUDA takes for each of two others
+        ("1/3", 26 * GIB),  # of the card, less what CUDA takes for each
         (None, 80 * GIB),
     ],
 )
 def test_an_amount_is_bytes_a_size_or_a_part_of_what_is_free(amount: int | str | None, nbytes: int) -> None:
-    assert within(amount, 80 * GIB) == nbytes
+    assert within(amount, 80 * GIB, 81 * GIB) == nbytes
 
 
 @pytest.mark.parametrize("amount", ["", "GiB", "-1", "0", "4 GiBs", "2/3", "1/0", "1 / 3", "half", "1e9"])
@@ -60,8 +63,14 @@ def test_nothing_else_is_an_amount(amount: str) -> None:
 
 
 def test_thirds_leave_room_for_what_cuda_takes_of_a_card() -> None:
-    for free in (0, GIB, 24 * GIB, 80 * GIB):
-        assert 3 * within("1/3", free) <= max(0, free - 2 * GIB)
+    for total in (0, GIB, 24 * GIB, 80 * GIB):
+        assert 3 * within("1/3", total, total) <= max(0, total - 3 * GIB)
+
+
+def test_a_party_that_starts_anew_beside_the_others_has_its_third_again() -> None:
+    first = within("1/3", 81 * GIB, 81 * GIB)
+    assert within("1/3", 81 * GIB - 2 * (first + GIB), 81 * GIB) == first
+    assert within("1/3", 5 * GIB, 81 * GIB) == 5 * GIB  # what is free is all there is
 
 
 def test_a_file_and_a_command_line_say_how_much() -> None:
@@ -91,7 +100,7 @@ class _Gpu:
     def kernels(self, name: str | None) -> SimpleNamespace:
         """Those of a name."""
         device = "cpu" if name in (None, "cpu", "torch") else "cuda:0" if name == "cuda" else name
-        return SimpleNamespace(device=torch.device(str(device)), keep=self.kept.append)
+        return SimpleNamespace(device=torch.device(str(device)), keep=self.kept.append, seeds=device != "cpu")
 
 
 @pytest.fixture
@@ -136,38 +145,114 @@ def _program() -> Program:
     return compiled(nn.Linear(256, 256), (torch.zeros(4, 256),))
 
 
+def _card(most: int, parties: int = 1, keep: Callable[[int], None] = lambda nbytes: None) -> Card:
+    kernels: Any = SimpleNamespace(device=torch.device("cuda:0"), seeds=True)
+    return Card(kernels, most, parties, keep)
+
+
 def test_a_model_that_does_not_fit_is_refused_with_sizes_and_the_way_out() -> None:
     program, need = _program(), footprint(_program())
     assert need.weights == 16 * (256 * 256 + 256)
-    Card("cuda:0", need.whole).claim(1, program)
-    with pytest.raises(PartyError) as refused:
-        Card("cuda:0", need.whole - 1).claim(1, program)
+    assert not _card(need.whole).claim(1, program, Tenant()).placed.streams
+    with pytest.raises(PartyError) as refused:  # with seeds left it would take more: its one matrix is all there is
+        _card(need.whole - 1).claim(1, program, Tenant())
     assert (refused.value.party, refused.value.reason) == (1, AbortReason.LIMIT)
     assert shown(need.weights) + " of weights and about " + shown(need.work) in refused.value.detail
     assert "device_memory on cuda:0 is" in refused.value.detail
     assert "raise it, use fewer parties on one GPU, shorter inputs, or the CPU" in refused.value.detail
 
 
-def test_sessions_of_a_party_share_its_part_and_give_it_back_when_they_end() -> None:
-    program, need = _program(), footprint(_program()).whole
-    made = Card("cuda:0", 3 * 2 * need, parties=3)
-    held = [made.claim(0, program), made.claim(0, program), made.claim(1, program)]
-    with pytest.raises(PartyError, match=f"of which open sessions have {shown(2 * need)}: try later"):
-        made.claim(0, program)
-    held += [made.claim(1, program)]  # another party's part
-    del held[0]
+def test_a_model_that_does_not_fit_expanded_keeps_its_seeds() -> None:
+    program, need = _program(), footprint(_program())
+    matrix = 8 * 256 * 256
+    assert (need.streamed, need.scratch) == (matrix, 3 * matrix)
+    assert [need.weights - need.with_seeds(i) for i in range(3)] == [2 * matrix, matrix, matrix]
+    few = dataclasses.replace(need, work=0, scratch=0)  # of a model of many matrices, where one is little
+    for party in range(3):
+        made = _card(few.whole - 1)
+        made._known[program.digest] = few
+        assert made.claim(party, program, Tenant()).placed.streams
+        made = _card(few.with_seeds(party) - 1)
+        made._known[program.digest] = few
+        with pytest.raises(PartyError, match="device_memory on cuda:0"):
+            made.claim(party, program, Tenant())
+    assert _card(10 * need.whole).claim(0, program, Tenant(), seeds=True).placed.streams
+    with pytest.raises(PartyError, match="device_memory"):
+        _card(need.whole - 1).claim(0, program, Tenant(), seeds=False)
+
+
+def test_the_sessions_of_a_model_share_its_weights_and_a_party_its_part() -> None:
+    program, need, model = _program(), footprint(_program()), Tenant()
+    made = _card(3 * (need.weights + 2 * need.work), parties=3)
+    first, second, other = made.claim(0, program, model), made.claim(0, program, model), made.claim(1, program, model)
+    assert first.placed is second.placed
+    assert first.placed is not other.placed
+    taken = shown(need.weights + 2 * need.work)
+    with pytest.raises(PartyError, match=f"of which open sessions have {taken}: try later"):
+        made.claim(0, program, model)
+    first.close()
+    first.close()  # once and for all
+    third = made.claim(0, program, model)
+    assert third.placed is second.placed
+    del third
     gc.collect()
-    assert made.claim(0, program).nbytes == need
+    assert made.claim(0, program, model).placed is second.placed
 
 
-def test_limbs_take_what_no_session_was_promised() -> None:
+def test_weights_stay_until_others_need_the_room_and_the_longest_unused_go_first() -> None:
+    program, need = _program(), footprint(_program())
+    models = [Tenant() for _ in range(4)]
+    made = _card(3 * need.weights + need.work)
+    placed = []
+    for model in models[:3]:
+        room = made.claim(0, program, model)
+        placed.append(room.placed)
+        room.close()
+    again = made.claim(0, program, models[0])  # the second is the longest unused now
+    assert again.placed is placed[0]
+    again.close()
+    made.claim(0, program, models[3]).close()
+    assert made.claim(0, program, models[0]).placed is placed[0]
+    assert set(made._models[0]) == {models[0], models[2], models[3]}
+
+
+def test_a_model_that_is_no_more_takes_no_memory() -> None:
+    program, need, model = _program(), footprint(_program()), Tenant()
     told: list[int] = []
-    program, need = _program(), footprint(_program()).whole
-    made = Card("cuda:0", 8 * need, parties=2, keep=told.append)
-    held = [made.claim(party, program) for party in (0, 1, 0, 1)]
-    assert told == [6 * need, 5 * need, 4 * need, 3 * need]  # one eighth is nobody's
-    held += [made.claim(party, program) for party in (0, 1, 0, 1)]
-    assert told[-1] == 0
+    made = _card(8 * need.whole, keep=told.append)
+    made.claim(0, program, model).close()
+    assert told[-1] == 7 * need.whole - need.weights
+    del model
+    another = Tenant()
+    room = made.claim(0, program, another)
+    assert told[-1] == 6 * need.whole
+    room.close()
+
+
+def test_limbs_take_what_nobody_was_promised() -> None:
+    told: list[int] = []
+    program, need, model = _program(), footprint(_program()), Tenant()
+    made = _card(8 * need.whole, parties=2, keep=told.append)
+    held = [made.claim(party, program, model) for party in (0, 1)]
+    assert told == [6 * need.whole, 5 * need.whole]  # one eighth is nobody's
+    held[0].close()
+    assert told[-1] == 5 * need.whole + need.work
+
+
+def test_a_lost_gpu_refuses_sessions_and_tells_whoever_watches() -> None:
+    program, made, told = _program(), _card(1 << 40), list[str]()
+    made.watch(lambda: told.append("lost"))
+    room = made.claim(2, program, Tenant())
+    with pytest.raises(PartyError, match="no memory left"), room.guarded(2):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    made.claim(2, program, Tenant())
+    assert not told
+    with pytest.raises(PartyError, match="cuda:0 failed: restart the party"), room.guarded(2):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    assert told == ["lost"]
+    with pytest.raises(PartyError, match="cuda:0 failed: restart the party") as refused:
+        made.claim(2, program, Tenant())
+    assert refused.value.reason is AbortReason.INTERNAL
 
 
 @pytest.mark.usefixtures("gpu")
