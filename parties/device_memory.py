@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ _CONTEXT = GIB  # what CUDA itself takes of a card for each process, at most
 _MARGIN = 8  # one part in so many is never promised to limbs: allocators waste some, and the work is an estimate
 
 Amount = int | str
-"""Bytes, "40 GiB", or "1/3": a card divided among so many processes."""
+"""Bytes, "40 GiB", or "1/3": a part of the card."""
 
 
 def checked(amount: Amount) -> Amount:
@@ -42,14 +41,14 @@ def within(amount: Amount | None, free: int, total: int) -> int:
     """Bytes of an amount, on a card of so many bytes of which so many are free; all of those for None.
 
     A part is one of the whole card, so that a process that starts anew finds as much as before; less what CUDA takes
-    for each, and never more than is free.
+    for three processes, and never more than is free.
     """
     if amount is None:
         return free
     text = str(amount).strip()
-    if part := re.fullmatch(r"1/([1-9]\d{0,2})", text):
-        parts = int(part[1])
-        return min(free, max(0, total - parts * _CONTEXT) // parts)
+    part = re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", text)
+    if part is not None and int(part[1]) <= int(part[2]):
+        return min(free, max(0, total - PARTIES * _CONTEXT) * int(part[1]) // int(part[2]))
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     if found is None or found[2].upper() not in _UNITS or float(found[1]) == 0:
         raise ValueError(f'{text!r} is no amount of memory: say bytes, "40 GiB", or "1/3" of what is free')
@@ -89,20 +88,18 @@ class _Model:
 
 
 class Card:
-    """A process's part of a GPU's memory, in equal parts for the parties in it. Safe for threads.
+    """A process's part of a GPU's memory, for all parties in it. Safe for threads.
 
     The sessions of a model share its weights, which stay when they end, until others need the room. Where a model does
     not fit otherwise, its large weights stay seeds at whom they came to as seeds (`parties.streamed`). `keep` is told
     how many bytes nobody was promised: for limbs of weights, which only save time.
     """
 
-    def __init__(
-        self, kernels: Kernels, most: int, parties: int = 1, keep: Callable[[int], None] = lambda nbytes: None
-    ) -> None:
-        self.each = most // parties
-        self._kernels, self._name, self._most, self._keep = kernels, str(kernels.device), most, keep
+    def __init__(self, kernels: Kernels, most: int, keep: Callable[[int], None] = lambda nbytes: None) -> None:
+        self.most = most
+        self._kernels, self._name, self._keep = kernels, str(kernels.device), keep
         self._models: list[WeakKeyDictionary[Tenant, _Model]] = [WeakKeyDictionary() for _ in range(PARTIES)]
-        self._work: list[Counter[object]] = [Counter() for _ in range(PARTIES)]
+        self._work: dict[object, int] = {}
         self._known = dict[str, Footprint]()
         self._clock, self._lost = 0, ""
         self._watchers: list[Callable[[], None]] = []
@@ -112,66 +109,76 @@ class Card:
         """Call this when the GPU is lost."""
         self._watchers.append(told)
 
-    def claim(self, party: int, program: Program, tenant: Tenant, *, seeds: bool | None = None) -> Room:
-        """Room for a session of a model. PartyError(LIMIT) names the sizes if the party's part has none left.
+    def claim(self, party: int, program: Program, tenant: Tenant) -> Room:
+        """Room for a party's session of a model. PartyError(LIMIT) names the sizes if there is none left."""
+        return self.claims([party], program, tenant)[0]
+
+    def claims(
+        self, parties: Sequence[int], program: Program, tenant: Tenant, *, seeds: bool | None = None
+    ) -> list[Room]:
+        """Room for the parties of a session that are here, which take it together.
 
         `seeds`: whether weights that may stay seeds do, if the model is not there yet; by default where it must be so.
         """
         need = self._footprint(program)
         with self._lock:
             if self._lost:
-                raise PartyError(party, AbortReason.INTERNAL, self._lost)
-            model = self._models[party].get(tenant) or self._fitting(party, program, need, seeds)
-            work = need.work + (need.scratch if model.placed.streams else 0)
-            if self._busy(party, model) + model.nbytes + work > self.each:
-                raise PartyError(party, AbortReason.LIMIT, self._refusal(need, self._busy(party, None)))
-            self._make_room(party, self.each - model.nbytes - work, model)
-            self._models[party][tenant] = model
-            return self._enter(party, model, work)
+                raise PartyError(parties[0], AbortReason.INTERNAL, self._lost)
+            found = [self._models[party][tenant] for party in parties if tenant in self._models[party]]
+            models = found if len(found) == len(parties) else self._fitting(parties, program, need, seeds)
+            works = [need.work + (need.scratch if model.placed.streams else 0) for model in models]
+            taken = sum(works) + sum(model.nbytes for model in models)
+            if self._busy(models) + taken > self.most:
+                raise PartyError(parties[0], AbortReason.LIMIT, self._refusal(need, len(parties), self._busy([])))
+            self._make_room(self.most - taken, models)
+            for party, model in zip(parties, models, strict=True):
+                self._models[party][tenant] = model
+            return [self._enter(model, work) for model, work in zip(models, works, strict=True)]
 
-    def _fitting(self, party: int, program: Program, need: Footprint, seeds: bool | None) -> _Model:
+    def _fitting(self, parties: Sequence[int], program: Program, need: Footprint, seeds: bool | None) -> list[_Model]:
         """With all weights expanded, or with seeds if that does not fit."""
-        fits = self._busy(party, None) + need.whole <= self.each
+        fits = self._busy([]) + len(parties) * need.whole <= self.most
         if fits if seeds is None else not seeds:
-            return _Model(Placed(self._kernels), need.weights)
-        return _Model(Placed(self._kernels, streamed(program)), need.with_seeds(party))
+            return [_Model(Placed(self._kernels), need.weights) for _ in parties]
+        names = streamed(program)
+        return [_Model(Placed(self._kernels, names), need.with_seeds(party)) for party in parties]
 
-    def _busy(self, party: int, apart: _Model | None) -> int:
-        """Bytes that sessions work with, but for the weights of one model."""
-        models = (m.nbytes for m in self._models[party].values() if m.sessions and m is not apart)
-        return sum(self._work[party].values()) + sum(models)
+    def _busy(self, apart: Sequence[_Model]) -> int:
+        """Bytes that sessions work with, but for the weights of some models."""
+        models = [m for held in self._models for m in held.values()]
+        return sum(self._work.values()) + sum(m.nbytes for m in models if m.sessions and m not in apart)
 
-    def _make_room(self, party: int, most: int, apart: _Model) -> None:
+    def _make_room(self, most: int, apart: Sequence[_Model]) -> None:
         """Let go of weights that nobody works with, the longest unused first, until no more than so many are taken."""
-        idle = [(t, m) for t, m in self._models[party].items() if not m.sessions and m is not apart]
-        taken = self._busy(party, apart) + sum(m.nbytes for _, m in idle)
-        for tenant, model in sorted(idle, key=lambda pair: pair[1].used):
+        held = [(models, tenant, m) for models in self._models for tenant, m in models.items()]
+        idle = [entry for entry in held if not entry[2].sessions and entry[2] not in apart]
+        taken = self._busy(apart) + sum(m.nbytes for _, _, m in idle)
+        for models, tenant, model in sorted(idle, key=lambda entry: entry[2].used):
             if taken <= most:
                 return
-            del self._models[party][tenant]
+            del models[tenant]
             model.placed.clear()
             taken -= model.nbytes
 
-    def _enter(self, party: int, model: _Model, work: int) -> Room:
+    def _enter(self, model: _Model, work: int) -> Room:
         ticket = object()
 
         def leave() -> None:
             with self._lock:
-                del self._work[party][ticket]
+                del self._work[ticket]
                 model.sessions -= 1
                 self._clock += 1
                 model.used = self._clock
                 self._tell()
 
-        self._work[party][ticket] = work
+        self._work[ticket] = work
         model.sessions += 1
         self._tell()
         return Room(self._kernels.device, model.placed, leave, self._lose)
 
     def _tell(self) -> None:
         held = sum(m.nbytes for models in self._models for m in models.values())
-        worked = sum(sum(work.values()) for work in self._work)
-        self._keep(max(0, self._most - held - worked - self._most // _MARGIN))
+        self._keep(max(0, self.most - held - sum(self._work.values()) - self.most // _MARGIN))
 
     def _lose(self, why: str) -> None:
         with self._lock:
@@ -185,15 +192,16 @@ class Card:
             self._known[digest] = footprint(program)
         return self._known[digest]
 
-    def _refusal(self, need: Footprint, taken: int) -> str:
+    def _refusal(self, need: Footprint, parties: int, taken: int) -> str:
         size = f"{shown(need.weights)} of weights and about {shown(need.work)} for an inference"
-        room = f"its device_memory on {self._name} is {shown(self.each)}"
+        size += f", at each of {parties} parties" if parties > 1 else ""
+        room = f"device_memory on {self._name} is {shown(self.most)}"
         if taken:
             return f"the model takes {size}; {room}, of which open sessions have {shown(taken)}: try later, or raise it"
         return f"the model takes {size}; {room}: raise it, use fewer parties on one GPU, shorter inputs, or the CPU"
 
 
-def card(backend: str | None, amount: Amount | None, parties: int = 1, *, enforce: bool = False) -> Card | None:
+def card(backend: str | None, amount: Amount | None, *, enforce: bool = False) -> Card | None:
     """The part of the GPU that kernels of this name compute on; None for main memory.
 
     With `enforce` the allocator is held to it: for a process that does nothing else. ConfigError if it is not free.
@@ -214,13 +222,13 @@ def card(backend: str | None, amount: Amount | None, parties: int = 1, *, enforc
     if enforce:
         torch.cuda.set_per_process_memory_fraction(most / total, device)
     keep: Callable[[int], None] = getattr(kernels, "keep", lambda nbytes: None)
-    return Card(kernels, most, parties, keep)
+    return Card(kernels, most, keep)
 
 
 def cards(backends_: Sequence[str | None], amount: Amount | None) -> list[Card | None]:
     """`card` of each of a process's parties: those on one GPU have one together."""
     devices = [backends.get(name).device for name in backends_]
-    made = {d: card(name, amount, devices.count(d)) for d, name in zip(devices, backends_, strict=True)}
+    made = {d: card(name, amount) for d, name in zip(devices, backends_, strict=True)}
     return [made[d] for d in devices]
 
 

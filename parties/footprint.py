@@ -193,9 +193,6 @@ def _working(node: fx.Node) -> int:
 
 
 def _limbs(node: fx.Node) -> int:
-    """Of both operands; a convolution's are its windows and its kernel."""
+    """Of both operands; convolutions find their windows in the limbs of their input."""
     left, right = (_elements(n) if isinstance(n, fx.Node) else 0 for n in args_of(node)[:2])
-    if is_op(node, *_CONVOLUTIONS):
-        kernel, outputs = type_of(args_of(node)[1]).shape, type_of(node).shape
-        left = outputs[0] * math.prod(outputs[2:]) * type_of(args_of(node)[0]).shape[1] * math.prod(kernel[2:])
     return _LIMBS * (left + right // 3)

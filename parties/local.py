@@ -35,7 +35,7 @@ class LocalTrio:
     """Three party processes with throwaway certificates in a temporary folder; all of it is gone after `close`.
 
     `config` serves clients and, as `provider_config`, providers. `threads` per party: default a third of the cores.
-    `device_memory` of a GPU, each: by default a third of what is free. `profile`: whether clients may ask for profiles.
+    `device_memory` of a GPU, of all or each: by default a third of it. `profile`: whether clients may ask for profiles.
     `entry`: what Python runs for a party, which takes the server's options.
     """
 
@@ -45,7 +45,7 @@ class LocalTrio:
         threads: int | None = None,
         net: str = "none",
         backend: str | None = None,
-        device_memory: Amount | None = None,
+        device_memory: Amount | Sequence[Amount] | None = None,
         limits: Limits | None = None,
         unix: bool = True,
         data: bool = False,
@@ -61,7 +61,8 @@ class LocalTrio:
         self._limits = limits or Limits()
         self._options, self._profile, self._entry = (net, backend, data), profile, entry
         shared = backend is not None and backend.startswith("cuda")
-        self._device_memory = "1/3" if shared and device_memory is None else device_memory
+        amount = "1/3" if shared and device_memory is None else device_memory
+        self._device_memory = [amount] * 3 if amount is None or isinstance(amount, (int, str)) else list(amount)
         try:
             certs.create(self.directory, days=2, keep_authority=False)
             for party in range(3 if data else 0):
@@ -129,7 +130,8 @@ class LocalTrio:
         files = self._tls(f"party-{party}")
         lines = [f"index = {party}", f"parties = {list(self.addresses)!r}", f"threads = {self.threads}"]
         lines += [f"net = {net!r}", *([f"backend = {backend!r}"] if backend else [])]
-        lines += [f"device_memory = {self._device_memory!r}"] if self._device_memory is not None else []
+        amount = self._device_memory[party]
+        lines += [f"device_memory = {amount!r}"] if amount is not None else []
         lines += ["profile = true"] if self._profile else []
         lines += [f"data_dir = 'data{party}'", f"storage_key = 'storage{party}.key'"] if data else []
         lines += ["[tls]", *(f"{key} = '{path}'" for key, path in files.model_dump().items())]

@@ -17,7 +17,7 @@ from hush.mpc.prg import KEY_BYTES, Stream
 from hush.mpc.ring import backends
 from hush.mpc.transport import Buffer, Transport, memory_trio
 from hush.parties import shares
-from hush.parties.device_memory import Amount, Tenant, cards
+from hush.parties.device_memory import Amount, Card, Room, Tenant, cards
 from hush.parties.engine import Engine, Outcome
 from hush.parties.placement import Placed
 from hush.parties.remote import Inference, Progress, decoded
@@ -50,8 +50,8 @@ class ThreadTrio:
         kinds = [backend] * 3 if backend is None or isinstance(backend, str) else list(backend)
         keys = [os.urandom(KEY_BYTES) for _ in range(3)]  # keys[i]: parties i and i+1
         self._links: list[Transport] = [shape(t, net) for t in memory_trio(deadline)]
-        self._tenant, named = Tenant(), cards(kinds, device_memory)
-        rooms = [c.claim(i, program, self._tenant, seeds=seeds) if c else None for i, c in enumerate(named)]
+        self._tenant = Tenant()
+        rooms = self._rooms(cards(kinds, device_memory), seeds)
         self._engines = [
             Engine(i, Stream(keys[i]), Stream(keys[i - 1]), self._links[i], program, kinds[i], room=rooms[i])
             for i in range(3)
@@ -61,6 +61,15 @@ class ThreadTrio:
                 engine.placed = Placed(backends.get(kind), streamed(program))
         self._pool = ThreadPoolExecutor(3, thread_name_prefix="hush-party")
         self._deal_weights([backends.get(kind).seeds for kind in kinds])
+
+    def _rooms(self, cards_: Sequence[Card | None], seeds: bool | None) -> list[Room | None]:
+        """Each party's, those on one GPU in what is free there together."""
+        rooms: list[Room | None] = [None] * len(cards_)
+        for one in {id(c): c for c in cards_ if c is not None}.values():
+            here = [i for i, c in enumerate(cards_) if c is one]
+            for i, room in zip(here, one.claims(here, self._program, self._tenant, seeds=seeds), strict=True):
+                rooms[i] = room
+        return rooms
 
     def _deal_weights(self, seeds: Sequence[bool]) -> None:
         """Deal them one by one and place each at once: a large model lies as a whole only where it is used."""

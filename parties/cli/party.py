@@ -21,7 +21,7 @@ def command(
     device_memory: Annotated[
         str | None,
         typer.Option(
-            help='Of a GPU: bytes, "40 GiB", or "1/3" of what is free; default: as in the file, else what is free.',
+            help='Of a GPU: bytes, "40 GiB", or "1/3" of it; default: as in the file, else what is free.',
             show_default=False,
         ),
     ] = None,

@@ -45,8 +45,9 @@ def _config(**more: object) -> config.PartyConfig:
         ("40GiB", 40 * GIB),
         ("1.5 mib", 3 * MIB // 2),
         ("2 GB", 2 * 10**9),
-        ("1/1", 80 * GIB),
-        ("1/3", 26 * GIB),  # of the card, less what CUDA takes for each
+        ("1/1", 78 * GIB),
+        ("1/3", 26 * GIB),  # of the card, less what CUDA takes for three
+        ("2/5", 78 * GIB * 2 // 5),
         (None, 80 * GIB),
     ],
 )
@@ -54,7 +55,7 @@ def test_an_amount_is_bytes_a_size_or_a_part_of_what_is_free(amount: int | str |
     assert within(amount, 80 * GIB, 81 * GIB) == nbytes
 
 
-@pytest.mark.parametrize("amount", ["", "GiB", "-1", "0", "4 GiBs", "2/3", "1/0", "1 / 3", "half", "1e9"])
+@pytest.mark.parametrize("amount", ["", "GiB", "-1", "0", "4 GiBs", "4/3", "1/0", "0/3", "1 / 3", "half", "1e9"])
 def test_nothing_else_is_an_amount(amount: str) -> None:
     with pytest.raises(ValueError, match="is no amount of memory: say bytes"):
         checked(amount)
@@ -117,14 +118,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> _Gpu:
 def test_a_process_of_its_own_is_held_to_its_part(gpu: _Gpu) -> None:
     made = card("cuda:1", "6 GiB", enforce=True)
     assert made is not None
-    assert made.each == 6 * GIB
+    assert made.most == 6 * GIB
     assert gpu.fractions == [(0.25, "cuda:1")]
     whole = card("cuda", None, enforce=True)
     assert whole is not None
-    assert (whole.each, gpu.fractions[-1]) == (20 * GIB, (20 / 24, "cuda:0"))
+    assert (whole.most, gpu.fractions[-1]) == (20 * GIB, (20 / 24, "cuda:0"))
 
 
-@pytest.mark.parametrize("amount", ["21 GiB", "24 GiB", "1/30"])
+@pytest.mark.parametrize("amount", ["21 GiB", "24 GiB"])
 def test_memory_that_is_not_free_is_refused_at_the_start(gpu: _Gpu, amount: str) -> None:
     with pytest.raises(ConfigError, match=r"device_memory is .*20.0 GiB are free on cuda:0: say less, or free some"):
         card("cuda", amount, enforce=True)
@@ -135,9 +136,9 @@ def test_threads_on_one_gpu_share_it_and_nobody_limits_the_process(gpu: _Gpu) ->
     first, host, second = cards(["cuda", None, "cuda:0"], "8 GiB")
     assert first is not None
     assert first is second
-    assert (first.each, host, gpu.fractions) == (4 * GIB, None, [])
+    assert (first.most, host, gpu.fractions) == (8 * GIB, None, [])
     apart = cards(["cuda:0", "cuda:1", "cuda:2"], None)
-    assert [c.each for c in apart if c is not None] == [20 * GIB] * 3
+    assert [c.most for c in apart if c is not None] == [20 * GIB] * 3
 
 
 # ---------------------------------------------------------------------- sessions
@@ -145,9 +146,9 @@ def _program() -> Program:
     return compiled(nn.Linear(256, 256), (torch.zeros(4, 256),))
 
 
-def _card(most: int, parties: int = 1, keep: Callable[[int], None] = lambda nbytes: None) -> Card:
+def _card(most: int, keep: Callable[[int], None] = lambda nbytes: None) -> Card:
     kernels: Any = SimpleNamespace(device=torch.device("cuda:0"), seeds=True)
-    return Card(kernels, most, parties, keep)
+    return Card(kernels, most, keep)
 
 
 def test_a_model_that_does_not_fit_is_refused_with_sizes_and_the_way_out() -> None:
@@ -176,17 +177,33 @@ def test_a_model_that_does_not_fit_expanded_keeps_its_seeds() -> None:
         made._known[program.digest] = few
         with pytest.raises(PartyError, match="device_memory on cuda:0"):
             made.claim(party, program, Tenant())
-    assert _card(10 * need.whole).claim(0, program, Tenant(), seeds=True).placed.streams
+    assert _card(10 * need.whole).claims([0], program, Tenant(), seeds=True)[0].placed.streams
     with pytest.raises(PartyError, match="device_memory"):
-        _card(need.whole - 1).claim(0, program, Tenant(), seeds=False)
+        _card(need.whole - 1).claims([0], program, Tenant(), seeds=False)
 
 
-def test_the_sessions_of_a_model_share_its_weights_and_a_party_its_part() -> None:
+def test_the_parties_of_one_process_are_let_in_together() -> None:
+    """Party 0 takes less, where seeds are left."""
+    program, need = _program(), dataclasses.replace(footprint(_program()), work=1000, scratch=0)
+    most = sum(need.with_seeds(party) + need.work for party in range(3))
+    for size, fits in ((most, True), (most - 1, False), (3 * need.whole, True)):
+        made = _card(size)
+        made._known[program.digest] = need
+        if not fits:
+            with pytest.raises(
+                PartyError, match=f"an inference, at each of 3 parties; device_memory on cuda:0 is {shown(size)}"
+            ):
+                made.claims(range(3), program, Tenant())
+            continue
+        rooms = made.claims(range(3), program, Tenant())
+        assert [room.placed.streams for room in rooms] == [size == most] * 3
+
+
+def test_the_sessions_of_a_model_share_its_weights() -> None:
     program, need, model = _program(), footprint(_program()), Tenant()
-    made = _card(3 * (need.weights + 2 * need.work), parties=3)
-    first, second, other = made.claim(0, program, model), made.claim(0, program, model), made.claim(1, program, model)
+    made = _card(need.weights + 2 * need.work)
+    first, second = made.claim(0, program, model), made.claim(0, program, model)
     assert first.placed is second.placed
-    assert first.placed is not other.placed
     taken = shown(need.weights + 2 * need.work)
     with pytest.raises(PartyError, match=f"of which open sessions have {taken}: try later"):
         made.claim(0, program, model)
@@ -232,7 +249,7 @@ def test_a_model_that_is_no_more_takes_no_memory() -> None:
 def test_limbs_take_what_nobody_was_promised() -> None:
     told: list[int] = []
     program, need, model = _program(), footprint(_program()), Tenant()
-    made = _card(8 * need.whole, parties=2, keep=told.append)
+    made = _card(8 * need.whole, keep=told.append)
     held = [made.claim(party, program, model) for party in (0, 1)]
     assert told == [6 * need.whole, 5 * need.whole]  # one eighth is nobody's
     held[0].close()
@@ -264,7 +281,13 @@ def test_a_trio_that_does_not_fit_is_refused_before_anything_is_placed() -> None
 
 def test_local_parties_on_one_gpu_take_a_third_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(LocalTrio, "_start", lambda self: None)
-    for backend, amount, due in (("cuda", None, "1/3"), ("cuda:1", 5, 5), (None, None, None), (None, "2 GiB", "2 GiB")):
+    for backend, amount, due in (
+        ("cuda", None, "1/3"),
+        ("cuda:1", 5, 5),
+        (None, None, None),
+        (None, "2 GiB", "2 GiB"),
+        ("cuda", ("1/5", "2/5", "2/5"), "1/5"),
+    ):
         with LocalTrio(backend=backend, device_memory=amount) as trio:
             path = tmp_path / "party0.toml"
             path.write_text(trio._toml(0))
@@ -311,6 +334,8 @@ CASES = {
     "mlp": (nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)), (torch.rand(256, 64),)),
     "softmax": (nn.Softmax(-1), (torch.rand(128, 256),)),
     "convolution": (nn.Conv2d(8, 16, 3, padding=1), (torch.rand(1, 8, 48, 48),)),
+    "wide convolution": (nn.Conv2d(3, 16, 7, padding=3, stride=2), (torch.rand(1, 3, 64, 64),)),
+    "depthwise convolution": (nn.Conv2d(32, 32, 3, padding=1, groups=32), (torch.rand(1, 32, 48, 48),)),
     "branches": (_Branches(), (torch.rand(128, 64),)),
     "norm": (nn.LayerNorm(128), (torch.rand(512, 128),)),
 }
