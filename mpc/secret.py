@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import at
 from hush.mpc.ring import Ring
 
 
@@ -27,6 +28,11 @@ class Shared:
     def shape(self) -> torch.Size:
         """Shape of the secret tensor."""
         return self.parts[0].shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts lie."""
+        return self.parts[0].device
 
     @property
     def ndim(self) -> int:
@@ -59,7 +65,8 @@ class Shared:
         return self.local(lambda t: self.ring.settle(t.sum(dim, keepdim=keepdim, dtype=t.dtype)))
 
     def __getitem__(self, index: object) -> Shared:
-        return self.local(lambda t: t[index])  # type: ignore[index]
+        own = at(index, self.device)
+        return self.local(lambda t: t[own])
 
     def with_frac(self, frac: int) -> Shared:
         """The same ring elements read at another scale: multiplies the value by 2^(self.frac - frac), for free."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.functions import chunks, softmax
 from hush.mpc.functions import tiles as plan
 from hush.mpc.functions.chunks import cut
@@ -142,12 +143,13 @@ def _places(rows: Rows, box: Tile, tiles: Sequence[Tile]) -> list[Tensor]:
 
 def _gather(x: Shared, places: Tensor) -> Shared:
     """[L, K]: the entries at places of the last dimension."""
-    return x.local(lambda t: t[:, places.to(t.device)])
+    return x[:, places]
 
 
 def _scatter(x: Shared, places: Tensor, size: int) -> Shared:
     """The reverse: [L, size], 0 elsewhere."""
-    return x.local(lambda t: t.new_zeros(t.shape[0], size).index_copy_(1, places.to(t.device), t))
+    own = beside(places, x.device)
+    return x.local(lambda t: t.new_zeros(t.shape[0], size).index_copy_(1, own, t))
 
 
 def _attend(p: Protocol, scores: Scores, values: Shared, chunk: Chunk, limits: Limits) -> Step[Shared]:

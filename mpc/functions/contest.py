@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside, row
 from hush.mpc.functions.order import larger
 from hush.mpc.protocol import Protocol
 from hush.mpc.schedule import LAN, Schedule
@@ -68,7 +70,8 @@ def _groups(lengths: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _place(x: Shared, new: Shared, where: Tensor) -> Shared:
     """x with the columns `where` replaced by those of `new`."""
-    parts = tuple(t.clone().index_copy_(1, where.to(t.device), n) for t, n in zip(x.parts, new.parts, strict=True))
+    where = beside(where, x.device)
+    parts = tuple(t.clone().index_copy_(1, where, n) for t, n in zip(x.parts, new.parts, strict=True))
     return replace(x, parts=parts)
 
 
@@ -81,9 +84,10 @@ def champion(p: Protocol, members: Sequence[Shared], *, bound: float, drop: int 
     if count == 2:
         return (yield from larger(p, members[0], members[1], bound=bound, drop=drop))
     flat = _padded(stack(list(members)).reshape(count, -1))
-    first, second = torch.triu_indices(count, count, 1)
+    pairs = tuple(combinations(range(count), 2))
+    first, second = (row(side, flat.device) for side in zip(*pairs, strict=True))
     less = yield from p.negative(p.sub(flat[first], flat[second]), bound=2 * bound)
-    winners = yield from _winners(p, _as_planes(less, len(first)), count)
+    winners = yield from _winners(p, _as_planes(less, len(pairs)), count)
     gains = p.sub(flat[:-1], flat[-1:].expand(count - 1, flat.shape[1]))
     chosen = [winners.plane(i) for i in range(count - 1)]
     best = p.add(flat[-1], (yield from p.select_sum(chosen, [gains[i] for i in range(count - 1)])))
@@ -92,7 +96,7 @@ def champion(p: Protocol, members: Sequence[Shared], *, bound: float, drop: int 
 
 def _winners(p: Protocol, less: SharedBits, count: int) -> Step[SharedBits]:
     """Plane i, for all members but the last: whether i is larger than those before it and not smaller than the rest."""
-    pairs = list(map(tuple, torch.triu_indices(count, count, 1).T.tolist()))
+    pairs = list(combinations(range(count), 2))
     more = p.invert(less)
 
     def against(i: int, j: int) -> SharedBits:

@@ -42,7 +42,7 @@ def embedding_of_ids(
     total: Shared | None = None
     for start in range(0, rows, piece):
         stop = min(start + piece, rows)
-        hot = yield from equals(p, flat, torch.arange(start, stop), bound=float(rows))
+        hot = yield from equals(p, flat, torch.arange(start, stop, device=flat.device), bound=float(rows))
         part = yield from embedding_of_one_hot(p, hot, table[start:stop], frac=frac)
         total = part if total is None else p.add(total, part)
     if total is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.errors import RangeError
 from hush.mpc.functions.contest import largest, largest_of_rows
 from hush.mpc.protocol import Protocol
@@ -58,15 +59,16 @@ class Rows:
 
     def gather(self, x: Shared) -> Shared:
         """[L, K] from [*lead, *tail]."""
-        return x.reshape(-1, self.size).local(lambda t: t[:, self.kept.to(t.device)])
+        return x.reshape(-1, self.size)[:, self.kept]
 
     def scatter(self, x: Shared) -> Shared:
         """[L, M] from [L, K], 0 in the masked places."""
-        return x.local(lambda t: t.new_zeros(t.shape[0], self.size).index_copy_(1, self.kept.to(t.device), t))
+        kept = beside(self.kept, x.device)
+        return x.local(lambda t: t.new_zeros(t.shape[0], self.size).index_copy_(1, kept, t))
 
     def spread(self, x: Shared) -> Shared:
         """[L, K] from one value a row, [L, R]."""
-        return x.local(lambda t: t[:, self.row.to(t.device)])
+        return x[:, self.row]
 
     def per_row(self, x: Shared, shape: torch.Size) -> Shared:
         """[*lead, *tail[:-1], 1] from [L, R]."""
@@ -87,8 +89,8 @@ class Rows:
 
     def sum(self, x: Shared) -> Shared:
         """[L, R]: the sum of each row of [L, K]."""
-        count = len(self.lengths)
-        return x.local(lambda t: x.ring.reduce(t.new_zeros(t.shape[0], count).index_add_(1, self.row.to(t.device), t)))
+        count, row = len(self.lengths), beside(self.row, x.device)
+        return x.local(lambda t: x.ring.reduce(t.new_zeros(t.shape[0], count).index_add_(1, row, t)))
 
     def maximum(self, p: Protocol, x: Shared, *, bound: float, drop: int) -> Step[Shared]:
         """[L, R]: the largest of each row of [L, K]."""

@@ -52,7 +52,7 @@ def first_largest(p: Protocol, x: Shared, dim: int = -1, *, bound: float) -> Ste
     Rounds of `maximum` at drop 0; one more selection per comparison.
     """
     values = x.local(lambda t: t.movedim(dim, -1))
-    places = p.constant(torch.arange(values.shape[-1]), frac=0, ring=x.ring).expand(*values.shape)
+    places = p.constant(torch.arange(values.shape[-1], device=x.device), frac=0, ring=x.ring).expand(*values.shape)
     while values.shape[-1] > 1:
         values, places = yield from _meet(p, values, places, bound)
     return values[..., 0], places[..., 0]
@@ -83,7 +83,7 @@ def one_hot(p: Protocol, ids: Shared, classes: int) -> Step[Shared]:
 
     Equality with every class, as PUMA's embedding has it: `classes` is_zero tests and one-bit conversions per id.
     """
-    candidates = torch.arange(classes)
+    candidates = torch.arange(classes, device=ids.device)
     return (yield from equals(p, ids.reshape(*ids.shape, 1), candidates, bound=float(classes)))
 
 
@@ -129,12 +129,12 @@ def ranks(p: Protocol, x: Shared, *, bound: float) -> Step[Shared]:
     All pairs: n(n-1)/2 exact comparisons in the rounds of one.
     """
     n = x.shape[-1]
-    earlier, later = torch.triu_indices(n, n, 1)
+    earlier, later = torch.triu_indices(n, n, 1, device=x.device)
     gap = p.sub(x[..., earlier], x[..., later])
     behind = (yield from p.from_bits((yield from p.negative(gap, bound=2 * bound)), ring=x.ring))[0]
     # entry i is beaten by an earlier one unless that one is smaller, and by a later one that is larger
-    beaten = torch.zeros(len(earlier), n, dtype=torch.int64)
-    pair = torch.arange(len(earlier))
+    beaten = torch.zeros(len(earlier), n, dtype=torch.int64, device=x.device)
+    pair = torch.arange(len(earlier), device=x.device)
     beaten[pair, earlier], beaten[pair, later] = 1, -1
     counted = p.matmul_int(behind.reshape(-1, len(earlier)), beaten)
     return p.add_public(counted, torch.arange(n)).reshape(*x.shape)

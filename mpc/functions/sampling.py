@@ -64,13 +64,13 @@ def choose(p: Protocol, logits: Shared, *, bound: float, choice: Choice = GREEDY
         scores = yield from _coarse(p, logits, reach)
     place = yield from argmax(p, scores, bound=reach)
     equal = yield from _widened(p, place, classes)
-    token = p.matmul_int(equal, torch.arange(classes).reshape(-1, 1))[..., 0]
+    token = p.matmul_int(equal, torch.arange(classes, device=equal.device).reshape(-1, 1))[..., 0]
     return token, equal
 
 
 def _widened(p: Protocol, place: Shared, classes: int) -> Step[Shared]:
     """One-hot rows in the protocol's ring of places in whatever ring."""
-    gap = p.add_public(place.reshape(*place.shape, 1), -torch.arange(classes))
+    gap = p.add_public(place.reshape(*place.shape, 1), -torch.arange(classes, device=place.device))
     found = yield from p.is_zero(gap, bound=float(classes))
     return (yield from p.from_bits(found, ring=p.ring))[0]
 

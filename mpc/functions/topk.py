@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from hush.mpc.beside import row
 from hush.mpc.protocol import Protocol
 from hush.mpc.secret import Shared, concat
 from hush.mpc.step import Step
@@ -82,7 +83,7 @@ def _exchange(p: Protocol, x: Shared, layer: Pairs, bound: float) -> Step[Shared
     """x with the larger entry of each pair at its first place, the smaller at the second."""
     if not layer:
         return x
-    first, second = (torch.tensor(places) for places in zip(*layer, strict=True))
+    first, second = (row(places, x.device) for places in zip(*layer, strict=True))
     high, low = x[..., first], x[..., second]
     gap = p.sub(low, high)
     less = yield from p.negative(p.neg(gap), bound=2 * bound)
@@ -91,5 +92,5 @@ def _exchange(p: Protocol, x: Shared, layer: Pairs, bound: float) -> Step[Shared
 
 
 def _placed(x: Shared, new: Shared, where: torch.Tensor) -> Shared:
-    parts = tuple(t.clone().index_copy_(-1, where.to(t.device), n) for t, n in zip(x.parts, new.parts, strict=True))
+    parts = tuple(t.clone().index_copy_(-1, where, n) for t, n in zip(x.parts, new.parts, strict=True))
     return Shared(parts, x.frac, x.ring)

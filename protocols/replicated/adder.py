@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import row
 from hush.mpc.ring import Ring
 from hush.mpc.schedule import LAN, Schedule
 from hush.mpc.secret import Shared
@@ -101,7 +102,7 @@ def _moved(w: Tensor, addends: Sequence[int], ring: Ring) -> Tensor:
     if tuple(addends) == (0,):
         return w
     whole = torch.nn.functional.pad(w, (0, -w.shape[0] % rotation.WORD)) if len(addends) > 1 else w
-    units = torch.tensor(addends, dtype=ring.dtype, device=w.device)
+    units = row(tuple(addends), w.device, ring.dtype)
     return ring.settle(whole + units[:, None]).reshape(-1)
 
 
@@ -193,11 +194,11 @@ def carry_prefixes(party: Party, generate: Tensor, passes: Tensor) -> Step[Tenso
         lower = [(i >> level << level) - 1 for i in upper]
         inner = [i - 1 for i in upper if i >= 2 << level]  # passes begin at digit 1
         below = [(i + 1 >> level << level) - 2 for i in inner]
-        left = p[:, [i - 1 for i in upper] + inner]
-        right = torch.cat([g[:, lower], p[:, below]], 1)
+        left = _planes(p, [i - 1 for i in upper] + inner)
+        right = torch.cat([_planes(g, lower), _planes(p, below)], 1)
         found = yield from _and(party, left, right)
-        g[:, upper] ^= found[:, : len(upper)]
-        p[:, inner] = found[:, len(upper) :]
+        g[:, row(tuple(upper), g.device)] ^= found[:, : len(upper)]
+        p[:, row(tuple(inner), p.device)] = found[:, len(upper) :]
     return g
 
 
@@ -213,13 +214,20 @@ def all_bits(party: Party, rows: Parts, sums: Parts, cut: Layout) -> Step[Parts]
     prefixes = yield from carry_prefixes(party, *_digit_answers(planes, cut))
     inside = [(d, i) for d in range(cut.count) for i in range(1, cut.width(d))]
     out = planes[:, cut.rows :].clone()
-    out[:, [cut.start(digit + 1) for digit in range(cut.count)]] ^= prefixes
-    out[:, [cut.start(d) + i for d, i in inside]] ^= planes[:, [cut.generate_rows[pair] for pair in inside]]
+    out[:, row(tuple(cut.start(digit + 1) for digit in range(cut.count)), out.device)] ^= prefixes
+    places = row(tuple(cut.start(d) + i for d, i in inside), out.device)
+    out[:, places] ^= _planes(planes, [cut.generate_rows[pair] for pair in inside])
     fed = [(d, i) for d, i in inside if d]
     if fed:
-        into = prefixes[:, [d - 1 for d, _ in fed]]
-        out[:, [cut.start(d) + i for d, i in fed]] ^= yield from _and(party, _passes(planes, cut, fed), into)
+        into = _planes(prefixes, [d - 1 for d, _ in fed])
+        places = row(tuple(cut.start(d) + i for d, i in fed), out.device)
+        out[:, places] ^= yield from _and(party, _passes(planes, cut, fed), into)
     return out[0], out[1]
+
+
+def _planes(planes: Tensor, chosen: Sequence[int]) -> Tensor:
+    """[2 parts, chosen, words]."""
+    return planes[:, row(tuple(chosen), planes.device)]
 
 
 def _stack(rows: Parts, sums: Parts) -> Tensor:
@@ -234,9 +242,10 @@ def _and(party: Party, a: Tensor, b: Tensor) -> Step[Tensor]:
 def _digit_answers(planes: Tensor, cut: Layout) -> tuple[Tensor, Tensor]:
     """(generates of digits 0.., passes of digits 1..), whole digits."""
     whole = [(digit, cut.width(digit)) for digit in range(cut.count)]
-    return planes[:, [cut.generate_rows[pair] for pair in whole]], _passes(planes, cut, whole[1:])
+    return _planes(planes, [cut.generate_rows[pair] for pair in whole]), _passes(planes, cut, whole[1:])
 
 
 def _passes(planes: Tensor, cut: Layout, asked: list[tuple[int, int]]) -> Tensor:
     """[passes] of some (digit, length), digit >= 1; length 1 is v ^ w at the digit's lowest position."""
-    return planes[:, [cut.rows + cut.start(d) if length == 1 else cut.pass_rows[d, length] for d, length in asked]]
+    rows = (cut.rows + cut.start(d) if length == 1 else cut.pass_rows[d, length] for d, length in asked)
+    return _planes(planes, list(rows))

@@ -28,9 +28,10 @@ def contribute(
     all; values saturate at the encodable range (`fixed_point.encode`).
     """
     role, numel = party.role(dealer), math.prod(shape)
-    zeros = torch.zeros(shape, dtype=ring.dtype)
+    device = party.kernels.device
+    zeros = torch.zeros(shape, dtype=ring.dtype, device=device)
     if role == 0:
-        element = fixed_point.encode(make(), ring, frac).reshape(-1)
+        element = fixed_point.encode(make(), ring, frac).reshape(-1).to(device)  # secret: made and copied anew
         drawn = party.with_prev.elements((numel,), ring)
         rest = ring.reduce(element - drawn)
         yield Round(to_next=(wire.pack(party.kernels, rest, ring),))

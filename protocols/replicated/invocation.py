@@ -104,6 +104,7 @@ def _both_ways(to_next: Tensor, to_prev: Tensor, spec: Spec) -> Round:
 
 def _compare(party: Party, answer: Received, following: bytes, own: bytes, reason: AbortReason) -> None:
     """What the next party sent must equal `following`, what the previous one sent `own`."""
-    for step, came, due in ((1, answer.from_next, following), (-1, answer.from_prev, own)):
-        if came[0].numpy().tobytes() != due:
+    came = torch.cat([answer.from_next[0], answer.from_prev[0]]).cpu().numpy().tobytes()  # of a GPU, one wait for both
+    for step, found, due in ((1, came[: len(following)], following), (-1, came[len(following) :], own)):
+        if found != due:
             raise PartyError((party.index + step) % 3, reason, f"differs from party {party.index}'s")

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import filled, operand
 from hush.mpc.fixed_point import encode
 from hush.mpc.ring import Ring
 from hush.mpc.ring.kernels import Kernels
 from hush.mpc.secret import Shared
+
+MAIN = torch.device("cpu")
 
 
 def broadcast(*shapes: Sequence[int]) -> torch.Size:
@@ -61,7 +64,7 @@ def add_at_zero(x: Shared, element: Tensor | int, zeroth: int | None) -> Shared:
     """x + a public ring element, broadcast."""
     shape = x.shape
     if isinstance(element, Tensor):
-        shape, element = broadcast(shape, element.shape), element.to(x.parts[0].device)
+        shape, element = broadcast(shape, element.shape), operand(element, x.device)
     parts = [p if shape == p.shape else p.expand(shape) for p in x.parts]
     if zeroth is not None:
         parts[zeroth] = x.ring.settle(parts[zeroth] + element)
@@ -73,9 +76,11 @@ def add_public(x: Shared, value: Tensor | float, zeroth: int | None) -> Shared:
     return add_at_zero(x, encode(value, x.ring, x.frac), zeroth)
 
 
-def constant(value: Tensor | float, frac: int, ring: Ring, zeroth: int | None, parts: int = 2) -> Shared:
-    """A public value as component 0, the others zero."""
-    element = encode(value, ring, frac)
+def constant(
+    value: Tensor | float, frac: int, ring: Ring, zeroth: int | None, parts: int = 2, device: torch.device = MAIN
+) -> Shared:
+    """A public value as component 0, the others zero, on the device that computes."""
+    element = filled(encode(value, ring, frac), device)
     zeros = torch.zeros((), dtype=ring.dtype, device=element.device).expand(element.shape)
     return Shared(tuple(element if i == zeroth else zeros for i in range(parts)), frac, ring)
 
@@ -90,7 +95,7 @@ def integers(factor: Tensor | int, ring: Ring) -> Tensor:
 
 def scale(x: Shared, factor: Tensor | int) -> Shared:
     """x * public integers, broadcast, exact."""
-    element = integers(factor, x.ring).to(x.parts[0].device)
+    element = operand(integers(factor, x.ring), x.device)
     return x.local(lambda t: x.ring.settle(t * element))
 
 

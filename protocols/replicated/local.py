@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.protocol import Protocol, Public
 from hush.mpc.ring import RING64, Ring
 from hush.mpc.schedule import LAN, Schedule
@@ -14,12 +16,19 @@ from hush.protocols.replicated import linear
 
 
 class LocalPrimitives(Protocol):
-    """`zeroth` is the part that holds component 0, to which public summands go (None: neither part does)."""
+    """`zeroth` is the part that holds component 0, to which public summands go (None: neither part does). `device`:
+    where parts lie."""
 
     def __init__(
-        self, ring: Ring = RING64, frac: int = 18, schedule: Schedule = LAN, *, zeroth: int | None = None
+        self,
+        ring: Ring = RING64,
+        frac: int = 18,
+        schedule: Schedule = LAN,
+        *,
+        zeroth: int | None = None,
+        device: torch.device = linear.MAIN,
     ) -> None:
-        self.ring, self.frac, self.schedule, self.zeroth = ring, frac, schedule, zeroth
+        self.ring, self.frac, self.schedule, self.zeroth, self.device = ring, frac, schedule, zeroth, device
 
     @abstractmethod
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
@@ -27,7 +36,7 @@ class LocalPrimitives(Protocol):
 
     def constant(self, value: Tensor | float, *, frac: int | None = None, ring: Ring | None = None) -> Shared:
         """A public value as component 0, the others zero."""
-        return linear.constant(value, self.frac if frac is None else frac, ring or self.ring, self.zeroth)
+        return linear.constant(value, self._frac(frac), ring or self.ring, self.zeroth, device=self.device)
 
     def add(self, x: Shared, y: Shared) -> Shared:
         """x + y."""
@@ -55,7 +64,7 @@ class LocalPrimitives(Protocol):
 
     def matmul_int(self, x: Shared, matrix: Tensor) -> Shared:
         """x @ public integers on every component."""
-        element = linear.integers(matrix, x.ring).to(x.parts[0].device)
+        element = beside(linear.integers(matrix, x.ring), x.device)
         return x.local(lambda t: self._matmul(t, element, x.ring))
 
     def _frac(self, frac: int | None) -> int:

@@ -67,7 +67,7 @@ def public_table(party: Party, points: Points, table: Tensor, frac: int, ring: R
         side, keys = (1, v) if party.index == 2 else (0, u)
         pieces = _pieces(u.shape[0], points.classes)
         made = [_rows(party, keys[cut], points.classes, side, table, ring) for cut in pieces]
-        term = ring.reduce(torch.cat(made).reshape(-1)) if made else torch.empty(0, dtype=ring.dtype)
+        term = ring.reduce(torch.cat(made).reshape(-1)) if made else table.new_empty(0)
     parts = yield from share_sum(party, role, term, count, ring)
     return Shared(tuple(p.reshape(*lead, table.shape[1]) for p in parts), frac, ring)
 

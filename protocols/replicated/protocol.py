@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.cells import Cells
 from hush.mpc.fixed_point import encode
 from hush.mpc.points import Points
@@ -54,12 +55,12 @@ class Replicated(LocalPrimitives):
         schedule: Schedule = LAN,
         encoded: Encoded | None = None,
     ) -> None:
-        super().__init__(ring, frac, schedule, zeroth=truncate.zero_part(party.index))
+        super().__init__(ring, frac, schedule, zeroth=truncate.zero_part(party.index), device=party.kernels.device)
         self.party, self._encoded = party, Encoded() if encoded is None else encoded
 
     def _weight(self, value: Tensor, x: Shared, scale: int) -> Tensor:
         """A public weight as ring elements where x is."""
-        return self._encoded(value, x.ring, scale).to(x.parts[0].device)
+        return beside(self._encoded(value, x.ring, scale), x.device)
 
     def _matmul(self, part: Tensor, matrix: Tensor, ring: Ring) -> Tensor:
         return self.party.kernels.matmul(part, matrix, ring)
@@ -136,7 +137,8 @@ class Replicated(LocalPrimitives):
         if isinstance(table, Shared):
             return lookup.secret_table(self.party, points, table)
         scale = self._frac(frac)
-        return lookup.public_table(self.party, points, self._encoded(table, self.ring, scale), scale, self.ring)
+        rows = beside(self._encoded(table, self.ring, scale), self.device)
+        return lookup.public_table(self.party, points, rows, scale, self.ring)
 
     def pick(self, x: Shared, cells: Cells, tables: Tensor) -> Step[Shared]:
         """`pick.pick`."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.fixed_point import encode
 from hush.mpc.protocol import ConvShape
 from hush.mpc.ring import Ring
@@ -35,17 +36,17 @@ def combine(
     x = same(xs, factors)
     ring = x.ring
     cut, device = widths(ring, x.frac + scale, frac, ring), x.parts[0].device
-    elements = [encode(factor, ring, scale).to(device) for factor in factors]
-    constant = encode(bias, ring, x.frac + scale).to(device)
+    elements = [encode(factor, ring, scale) for factor in factors]
+    constant = encode(bias, ring, x.frac + scale)
     shape = broadcast(*(v.shape for v in xs), *(e.shape for e in elements), constant.shape)
     flats = [tuple(p.expand(shape).reshape(-1) for p in v.parts) for v in xs]
-    spread, added = [_spread(e, shape) for e in elements], _spread(constant, shape)
+    spread, added = [_factor(e, shape, device) for e in elements], _factor(constant, shape, device)
 
     def piece(which: tuple[int, ...], start: int, stop: int) -> Tensor:
-        total = added[start:stop] if which == (0, 1) else torch.zeros((), dtype=ring.dtype, device=device)
-        for parts, factor in zip(flats, spread, strict=True):
-            total = total + _total([parts[i][start:stop] for i in which]) * factor[start:stop]
-        return ring.reduce(total)
+        own = slice(start, stop)
+        terms = [_total([v[i][own] for i in which]) * _of(factor, own) for v, factor in zip(flats, spread, strict=True)]
+        total = sum(terms[1:], terms[0])
+        return ring.reduce(total + _of(added, own) if which == (0, 1) else total)
 
     if cut.local:
         whole = tuple(piece((i,), 0, shape.numel()).reshape(shape) for i in range(2))
@@ -60,6 +61,17 @@ def same(xs: Sequence[Shared], factors: Sequence[Tensor | float]) -> Shared:
     if any(v.ring != x.ring or v.frac != x.frac for v in xs) or len(xs) != len(factors):
         raise ValueError("combine: as many factors as secrets, and the secrets of one ring and scale")
     return x
+
+
+def _factor(value: Tensor, shape: torch.Size, device: torch.device) -> Tensor | int:
+    """A value over all elements, flat; a single one in main memory as a number, for kernels to take as it is."""
+    if value.numel() == 1 and value.device.type == "cpu":
+        return int(value)
+    return _spread(beside(value, device), shape)
+
+
+def _of(factor: Tensor | int, cut: slice) -> Tensor | int:
+    return factor if isinstance(factor, int) else factor[cut]
 
 
 def _spread(value: Tensor, shape: torch.Size) -> Tensor:

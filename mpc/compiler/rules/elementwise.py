@@ -50,16 +50,16 @@ def times(site: Site, a: Value, b: Value) -> Step[Shared]:
     if not isinstance(a, Shared):
         a, b = b, a
     assert isinstance(a, Shared)
-    p, device = site.p, a.parts[0].device
+    p = site.p
     if isinstance(b, Shared):
         exact = a.frac == 0 or b.frac == 0
         product = yield from p.mul(a, b, frac=a.frac + b.frac if exact else p.frac)
         return _lift(site, product)
     factor = torch.as_tensor(b)
     if not site.weighed and _integral(factor):
-        return p.scale(_lift(site, a), factor.long().to(device))
+        return p.scale(_lift(site, a), factor.long())
     if a.frac == 0:
-        return replace(p.scale(a, site.encode(factor, p.frac).to(device)), frac=p.frac)
+        return replace(p.scale(a, site.encode(factor, p.frac)), frac=p.frac)
     scale = p.frac if site.weighed else _precision(site, factor, _size(site))
     return (yield from p.mul_public(a, factor, frac=p.frac, scale=scale))
 
@@ -210,4 +210,4 @@ def _square(site: Site, x: Shared) -> Step[Shared]:
 def _like(site: Site, x: Shared, fill: float | None = None, **_: Any) -> Shared:
     """Only the shape of x is used."""
     value = fill if fill is not None else float("ones" in str(site.node.target))
-    return site.p.constant(torch.full(tuple(x.shape), float(value)).to(x.parts[0].device), frac=x.frac)
+    return site.p.constant(torch.full(tuple(x.shape), float(value), device=x.device), frac=x.frac)

@@ -140,8 +140,8 @@ def _pad(site: Site, x: Shared, pad: Sequence[int], *rest: Any) -> Shared:
         padded = x.local(lambda t: torch.nn.functional.pad(t, list(pad)))
         if not fill:
             return padded
-        outside = torch.nn.functional.pad(torch.zeros(x.shape), list(pad), value=1.0)
+        outside = torch.nn.functional.pad(torch.zeros(x.shape, device=x.device), list(pad), value=1.0)
         return site.p.add_public(padded, outside * fill)
     places = torch.arange(x.numel, dtype=torch.float64).reshape(x.shape)
     places = torch.nn.functional.pad(places, list(pad), mode=mode).long()
-    return x.local(lambda t: t.reshape(-1)[places.to(t.device)])
+    return x.reshape(-1)[places]

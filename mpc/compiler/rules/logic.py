@@ -39,7 +39,7 @@ def _compare(site: Site, a: Value | Points, b: Value) -> Any:
 
 def _look_up(site: Site, rows: Value, number: float) -> Shared:
     assert isinstance(rows, Shared)
-    return site.p.matmul_int(rows, _answers(site, rows.shape[-1], number).to(rows.parts[0].device))[..., 0]
+    return site.p.matmul_int(rows, _answers(site, rows.shape[-1], number))[..., 0]
 
 
 def _look_up_points(site: Site, places: Points, number: float) -> Step[Shared]:
@@ -187,7 +187,7 @@ def _bit_product(site: Site, a: Value, b: Value) -> Step[Shared]:
         return (yield from site.p.mul(a, b, frac=0))
     secret, public = (a, b) if isinstance(a, Shared) else (b, a)
     assert isinstance(secret, Shared)
-    return site.p.scale(secret, torch.as_tensor(public).long().to(secret.parts[0].device))
+    return site.p.scale(secret, torch.as_tensor(public).long())
 
 
 @rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar", bound=largest(1, 2))
@@ -214,7 +214,7 @@ def choose(site: Site, condition: Value, a: Value, b: Value) -> Step[Shared]:
     terms: list[Value] = []
     for value, where in ((a, keep), (b, 1 - keep)):
         if isinstance(value, Shared):
-            terms.append(p.scale(site.as_real(value) if site.real else value, where.to(value.parts[0].device)))
+            terms.append(p.scale(site.as_real(value) if site.real else value, where))
         else:
             terms.append(torch.as_tensor(value) * where)
     return total(site, terms[0], terms[1])
@@ -230,7 +230,7 @@ def _lifted(site: Site, value: Value) -> Value:
 def _choose_constants(site: Site, condition: Shared, a: Value, b: Value, frac: int) -> Shared:
     """Two public values: their encodings are integers, so the choice is local."""
     high, low = (torch.as_tensor(v, dtype=torch.float64) for v in (a, b))
-    step = (site.encode(high, frac) - site.encode(low, frac)).to(condition.parts[0].device)
+    step = site.encode(high, frac) - site.encode(low, frac)
     most = fixed_point.limit(site.p.ring, frac)
     return site.p.add_public(site.p.scale(condition, step).with_frac(frac), low.clamp(-most, most))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from hush.mpc.beside import at, beside
 from hush.mpc.compiler.ops import args_of
 from hush.mpc.compiler.rules.bounds import magnitude, same
 from hush.mpc.compiler.rules.contractions import product
@@ -48,8 +49,8 @@ def _number(site: Site, ids: Points) -> Step[Shared]:
 
 def _rows(table: Shared | Tensor, ids: Tensor) -> Shared | Tensor:
     if isinstance(table, Shared):
-        return table.local(lambda t: t[ids.to(t.device)])
-    return table[ids]
+        return table[ids]
+    return table[beside(ids, table.device)]
 
 
 @rule("aten.gather.default", bound=same)
@@ -57,7 +58,8 @@ def _gather(site: Site, x: Value, dim: int, index: Value, **_: Any) -> Any:
     if not isinstance(index, Shared):
         assert isinstance(x, Shared)
         assert isinstance(index, Tensor)
-        return x.local(lambda t: t.gather(dim, index.to(t.device)))
+        places = beside(index, x.device)
+        return x.local(lambda t: t.gather(dim, places))
     return _gather_secret(site, x, dim, index)
 
 
@@ -81,11 +83,8 @@ def _index(site: Site, x: Value, indices: Sequence[Value]) -> Any:
         x = site.integer(x)
     secret = [i for i, index in enumerate(indices) if isinstance(index, Shared)]
     if not secret:
-        places = [_plain(i) for i in indices]
-        if isinstance(x, Shared):
-            return x.local(lambda t: t[tuple(_at(i, t) for i in places)])
-        assert isinstance(x, Tensor)
-        return x[tuple(places)]
+        assert isinstance(x, Shared | Tensor)
+        return x[at(tuple(place for i in indices for place in _plain(i)), x.device)]
     if len(secret) > 1:
         raise site.unsupported("more than one secret index has no rule")
     if type_of(site.node.args[1][secret[0]]).kind is Kind.BOOL:  # type: ignore[index,arg-type]
@@ -95,17 +94,11 @@ def _index(site: Site, x: Value, indices: Sequence[Value]) -> Any:
     return _index_secret(site, x, list(indices), secret[0])
 
 
-def _plain(index: Value) -> Any:
+def _plain(index: Value) -> tuple[Any, ...]:
     """A boolean public index as the places where it is true: shapes must not depend on the device."""
     if isinstance(index, Tensor) and index.dtype == torch.bool:
-        if index.ndim != 1:
-            return index
-        return index.nonzero().reshape(-1)
-    return slice(None) if index is None else index
-
-
-def _at(index: Any, like: Tensor) -> Any:
-    return index.to(like.device) if isinstance(index, Tensor) else index
+        return index.nonzero(as_tuple=True) if index.ndim else (index,)
+    return (slice(None) if index is None else index,)
 
 
 def _index_secret(site: Site, x: Value, indices: list[Value], place: int) -> Step[Shared]:
@@ -137,7 +130,7 @@ def _pick(x: Shared | Tensor, indices: list[Value], place: int, shape: torch.Siz
 
     def pick(t: Tensor) -> Tensor:
         moved = t.movedim(place, len(indices) - 1)
-        public = [i.expand(shape).to(t.device) for i in indices if isinstance(i, Tensor)]
+        public = [beside(i, t.device).expand(shape) for i in indices if isinstance(i, Tensor)]
         return moved[tuple(public)]
 
     return x.local(pick) if isinstance(x, Shared) else pick(x)
@@ -151,7 +144,8 @@ def _index_select(site: Site, x: Value, dim: int, index: Value) -> Any:
         return _select_secret(site, x, dim, index)
     assert isinstance(x, Shared)
     assert isinstance(index, Tensor)
-    return x.local(lambda t: t.index_select(dim, index.to(t.device)))
+    places = beside(index, x.device)
+    return x.local(lambda t: t.index_select(dim, places))
 
 
 def _select_secret(site: Site, x: Shared | Tensor, dim: int, index: Shared) -> Step[Shared]:

@@ -78,7 +78,7 @@ def _avg_pool(
     space = x.shape[x.ndim - int(str(site.node.target).split("pool")[1][0]) :]
     windows = _Windows.of(space, kernel, stride, padding, (1,), ceil_mode)
     sums = x.local(lambda t: windows(padded(t, windows.sides()))).sum(-1)
-    inside = padded(torch.ones(space), windows.edge(), value=float(count_include_pad))
+    inside = padded(torch.ones(space, device=x.device), windows.edge(), value=float(count_include_pad))
     counts = windows(padded(inside, [side for o in reversed(windows.over) for side in (0, o)])).sum(-1)
     return site.p.mul_public(
         sums, 1.0 / (counts if divisor is None else divisor), frac=x.frac, scale=mean_scale(x, site.bound(0))
@@ -100,5 +100,5 @@ def _max_pool(
     windows = _Windows.of(space, kernel, stride, padding, dilation, ceil_mode)
     wide = x.local(lambda t: padded(t, windows.sides()))
     if any(windows.sides()):
-        wide = site.p.add_public(wide, padded(torch.zeros(space), windows.sides(), value=-bound))
+        wide = site.p.add_public(wide, padded(torch.zeros(space, device=x.device), windows.sides(), value=-bound))
     return order.maximum(site.p, wide.local(windows), -1, bound=bound)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hush.mpc.beside import beside
 from hush.mpc.compiler.ops import op_name, op_target
 from hush.mpc.compiler.rules.bounds import same
 from hush.mpc.compiler.rules.table import Site, rule
@@ -25,8 +27,8 @@ _WEIGHTS = 24  # fraction bits of the matrices
 def _nearest(site: Site, x: Shared, size: Sequence[int] | None, scales: Sequence[float] | None) -> Shared:
     """Entries that are repeated, or left out: local."""
     for dim in range(2, x.ndim):
-        places = _matrix(site, x.shape, dim, size, scales, ()).argmax(1)
-        x = x.local(lambda t, dim=dim, places=places: t.index_select(dim, places.to(t.device)))  # type: ignore[misc]
+        places = beside(_matrix(site, x.shape, dim, size, scales, ()).argmax(0), x.device)
+        x = x.local(lambda t, dim=dim, places=places: t.index_select(dim, places))  # type: ignore[misc]
     return x
 
 
@@ -57,17 +59,23 @@ def _weighed(site: Site, x: Shared, size: Any, scales: Any, options: tuple[Any, 
         matrix = _matrix(site, x.shape, dim, size, scales, options)
         if not torch.equal(matrix, torch.eye(len(matrix))):
             rows = x.local(lambda t, dim=dim: t.movedim(dim, -1))  # type: ignore[misc]
-            y = yield from site.p.matmul_public(rows, matrix.T, frac=x.frac, scale=_WEIGHTS)
+            y = yield from site.p.matmul_public(rows, matrix, frac=x.frac, scale=_WEIGHTS)
             x = y.local(lambda t, dim=dim: t.movedim(-1, dim))  # type: ignore[misc]
     return x
 
 
 def _matrix(site: Site, shape: Sequence[int], dim: int, size: Any, scales: Any, options: Any) -> Tensor:
-    """[out, in]: what the op does along one dimension, by running it on a unit matrix; the others have one entry."""
+    """[in, out]: what the op does along one dimension. One tensor for all runs, so that its encoding is one too."""
     space, place = len(shape) - 2, dim - 2
-    unit = torch.eye(shape[dim]).reshape(1, shape[dim], *(shape[dim] if i == place else 1 for i in range(space)))
-    own_size = None if size is None else [size[place] if i == place else 1 for i in range(space)]
-    own_scales = None if scales is None else [scales[place] if i == place else 1.0 for i in range(space)]
+    own_size = None if size is None else tuple(size[place] if i == place else 1 for i in range(space))
+    own_scales = None if scales is None else tuple(scales[place] if i == place else 1.0 for i in range(space))
     rest = () if options is None else (*options, own_scales)
-    made: Tensor = op_target(op_name(site.node.target))(unit, own_size, *rest)
-    return made.reshape(shape[dim], -1).T
+    return _made(op_name(site.node.target), shape[dim], space, place, (own_size, *rest))
+
+
+@lru_cache(maxsize=256)
+def _made(op: str, extent: int, space: int, place: int, arguments: tuple[Any, ...]) -> Tensor:
+    """By running the op on a unit matrix; the other dimensions have one entry."""
+    unit = torch.eye(extent).reshape(1, extent, *(extent if i == place else 1 for i in range(space)))
+    made: Tensor = op_target(op)(unit, *arguments)
+    return made.reshape(extent, -1)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from hush.mpc.beside import beside
 from hush.mpc.compiler.ops import args_of, is_op
 from hush.mpc.compiler.rules.bounds import largest, magnitude
 from hush.mpc.compiler.rules.elementwise import total
@@ -57,7 +58,7 @@ def _index_put(site: Site, x: Value, indices: Sequence[Any], values: Value, accu
         raise site.unsupported("writing at secret places has a rule as scatter, not as x[index] = y")
 
     def write(a: Tensor, b: Tensor) -> Tensor:
-        places = [None if i is None else i.to(a.device) for i in indices]
+        places = [None if i is None else beside(i, a.device) for i in indices]
         made: Tensor = torch.ops.aten.index_put.default(a, places, b, accumulate)  # torch's own name takes no None
         return made
 
@@ -77,7 +78,7 @@ def _index_add(site: Site, x: Value, dim: int, index: Value, source: Value, *, a
     if isinstance(index, Shared) or alpha != 1:
         raise site.unsupported("index_add at secret places or with alpha has no rule; scatter_add has")
     assert isinstance(index, Tensor)
-    return _written(site, x, source, lambda a, b: a.index_add(dim, index.to(a.device), b))
+    return _written(site, x, source, lambda a, b: a.index_add(dim, beside(index, a.device), b))
 
 
 @rule("aten.scatter_add.default", bound=_added)
@@ -98,14 +99,14 @@ def _scatter(site: Site, x: Value, dim: int, index: Value, source: Value) -> Any
 def _scatter_value(site: Site, x: Value, dim: int, index: Value, value: float) -> Any:
     if not isinstance(index, Shared):
         assert isinstance(index, Tensor)
-        filled = torch.full(tuple(index.shape), value)
+        filled = torch.full(tuple(index.shape), value, device=x.device if isinstance(x, Shared) else index.device)
         return _at(site, x, dim, index, filled, lambda a, i, b: a.scatter(dim, i, b))
     return _put_secret(site, x, dim, index, value)
 
 
 def _at(site: Site, x: Value, dim: int, index: Value, source: Value, write: Callable[..., Tensor]) -> Shared:
     assert isinstance(index, Tensor)
-    return _written(site, x, source, lambda a, b: write(a, index.to(a.device), b))
+    return _written(site, x, source, lambda a, b: write(a, beside(index, a.device), b))
 
 
 def _add_secret(site: Site, x: Value, dim: int, index: Shared, source: Value) -> Step[Shared]:
@@ -159,7 +160,7 @@ def _masked_scatter(site: Site, x: Value, mask: Value, source: Value) -> Any:
     places = mask.expand(into.shape).reshape(-1).nonzero().reshape(-1)
 
     def write(a: Tensor, b: Tensor) -> Tensor:
-        own = places.to(a.device)
+        own = beside(places, a.device)
         return a.reshape(-1).index_put((own,), b.reshape(-1)[: len(own)]).reshape(a.shape)
 
     return _written(site, x, source, write)

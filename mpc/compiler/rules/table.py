@@ -125,12 +125,11 @@ class Site:
         if isinstance(value, Shared):
             return value if value.frac == like.frac else self.p.rescale(value, like.frac)
         assert value is not None
-        tensor = torch.as_tensor(value)
-        return self.p.constant(tensor.to(like.parts[0].device), frac=like.frac)
+        return self.p.constant(torch.as_tensor(value), frac=like.frac)
 
     def integer(self, value: Shared) -> Shared:
         """One-hot rows as the integers they stand for: local."""
-        classes = torch.arange(value.shape[-1], device=value.parts[0].device).reshape(-1, 1)
+        classes = torch.arange(value.shape[-1], device=value.device).reshape(-1, 1)
         return self.p.matmul_int(value, classes)[..., 0]
 
     def unsupported(self, why: str) -> UnsupportedOp:
