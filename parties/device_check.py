@@ -7,6 +7,7 @@ import torch
 from hush.mpc.errors import ConfigError
 from hush.mpc.ring import RING64, backends
 from hush.mpc.ring.kernels import Kernels
+from hush.parties.placement import current
 
 _KEY, _NONCE, _BYTES = bytes(range(32)), bytes(12), 200
 
@@ -20,8 +21,9 @@ def try_kernels(kernels: Kernels) -> None:
         return
     host, draw = backends.get(), torch.arange(-400, 400).reshape(20, 40) << 40
     try:
-        there = draw.to(kernels.device)
-        mine = kernels.keystream(_KEY, _NONCE, _BYTES).cpu(), kernels.matmul(there, there.T, RING64).cpu()
+        with current(kernels.device):
+            there = draw.to(kernels.device)
+            mine = kernels.keystream(_KEY, _NONCE, _BYTES).cpu(), kernels.matmul(there, there.T, RING64).cpu()
     except Exception as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"{kernels.device} cannot run the kernels: {why}; use another GPU or the CPU") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def within(amount: Amount | None, free: int, total: int) -> int:
         return min(free, max(0, total - PARTIES * _CONTEXT) * int(part[1]) // int(part[2]))
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text)
     if found is None or found[2].upper() not in _UNITS or float(found[1]) == 0:
-        raise ValueError(f'{text!r} is no amount of memory: say bytes, "40 GiB", or "1/3" of what is free')
+        raise ValueError(f'{text!r} is no amount of memory: say bytes, "40 GiB", or "1/3" of the card')
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
@@ -100,6 +101,7 @@ class Card:
         self._kernels, self._name, self._keep = kernels, str(kernels.device), keep
         self._models: list[WeakKeyDictionary[Tenant, _Model]] = [WeakKeyDictionary() for _ in range(PARTIES)]
         self._work: dict[object, int] = {}
+        self._left = deque[tuple[object, _Model]]()
         self._known = dict[str, Footprint]()
         self._clock, self._lost = 0, ""
         self._watchers: list[Callable[[], None]] = []
@@ -122,18 +124,28 @@ class Card:
         """
         need = self._footprint(program)
         with self._lock:
+            self._settle()
             if self._lost:
                 raise PartyError(parties[0], AbortReason.INTERNAL, self._lost)
-            found = [self._models[party][tenant] for party in parties if tenant in self._models[party]]
-            models = found if len(found) == len(parties) else self._fitting(parties, program, need, seeds)
+            models = self._here(parties, tenant, need, seeds) or self._fitting(parties, program, need, seeds)
             works = [need.work + (need.scratch if model.placed.streams else 0) for model in models]
-            taken = sum(works) + sum(model.nbytes for model in models)
-            if self._busy(models) + taken > self.most:
-                raise PartyError(parties[0], AbortReason.LIMIT, self._refusal(need, len(parties), self._busy([])))
-            self._make_room(self.most - taken, models)
+            weights = sum(model.nbytes for model in models)
+            if self._busy(models) + weights + sum(works) > self.most:
+                detail = self._refusal(weights, sum(works), len(parties), self._busy([]))
+                raise PartyError(parties[0], AbortReason.LIMIT, detail)
+            self._make_room(self.most - weights - sum(works), models)
             for party, model in zip(parties, models, strict=True):
                 self._models[party][tenant] = model
             return [self._enter(model, work) for model, work in zip(models, works, strict=True)]
+
+    def _here(self, parties: Sequence[int], tenant: Tenant, need: Footprint, seeds: bool | None) -> list[_Model]:
+        """The model's weights, if all of these parties have them; not those that were left as seeds when others had the
+        room, once it is free and nobody works with them, unless they are asked for."""
+        found = [self._models[party][tenant] for party in parties if tenant in self._models[party]]
+        if len(found) < len(parties):
+            return []
+        idle = seeds is None and all(model.placed.streams and not model.sessions for model in found)
+        return [] if idle and self._busy([]) + len(parties) * need.whole <= self.most else found
 
     def _fitting(self, parties: Sequence[int], program: Program, need: Footprint, seeds: bool | None) -> list[_Model]:
         """With all weights expanded, or with seeds if that does not fit."""
@@ -164,17 +176,28 @@ class Card:
         ticket = object()
 
         def leave() -> None:
-            with self._lock:
-                del self._work[ticket]
-                model.sessions -= 1
-                self._clock += 1
-                model.used = self._clock
-                self._tell()
+            self._left.append((ticket, model))
+            if self._lock.acquire(blocking=False):  # the collector may be here, in a thread that holds another lock
+                try:
+                    self._settle()
+                finally:
+                    self._lock.release()
 
         self._work[ticket] = work
         model.sessions += 1
         self._tell()
         return Room(self._kernels.device, model.placed, leave, self._lose)
+
+    def _settle(self) -> None:
+        """Take back what was given back."""
+        if not self._left:
+            return
+        while self._left:
+            ticket, model = self._left.popleft()
+            del self._work[ticket]
+            self._clock += 1
+            model.sessions, model.used = model.sessions - 1, self._clock
+        self._tell()
 
     def _tell(self) -> None:
         held = sum(m.nbytes for models in self._models for m in models.values())
@@ -192,9 +215,9 @@ class Card:
             self._known[digest] = footprint(program)
         return self._known[digest]
 
-    def _refusal(self, need: Footprint, parties: int, taken: int) -> str:
-        size = f"{shown(need.weights)} of weights and about {shown(need.work)} for an inference"
-        size += f", at each of {parties} parties" if parties > 1 else ""
+    def _refusal(self, weights: int, work: int, parties: int, taken: int) -> str:
+        size = f"{shown(weights)} of weights and about {shown(work)} for an inference"
+        size += f", {parties} parties together" if parties > 1 else ""
         room = f"device_memory on {self._name} is {shown(self.most)}"
         if taken:
             return f"the model takes {size}; {room}, of which open sessions have {shown(taken)}: try later, or raise it"
@@ -212,6 +235,9 @@ def card(backend: str | None, amount: Amount | None, *, enforce: bool = False) -
         return None
     try:
         free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # torch keeps it for this process
     except RuntimeError as error:
         raise ConfigError(f"{device} cannot be used: {str(error).splitlines()[0]}") from None
     most = within(amount, free, total)

@@ -118,10 +118,11 @@ class Engine:
             whole, transport, copies = recorder.follow(whole), recorder.over(transport), recorder.beside(copies)
         with self._guarded():
             outputs = [in_main_memory(x) for x in run(whole, transport, self._ledger, self._device, copies)]
+            profile = None if recorder is None else recorder.finish()
         report = self._report(time.perf_counter() - begin)
         report.layers.extend(layers.finish())
-        if recorder is not None:
-            report.profile.CopyFrom(recorder.finish())
+        if profile is not None:
+            report.profile.CopyFrom(profile)
         return Outcome(outputs, report)
 
     def _steps(
@@ -139,6 +140,11 @@ class Engine:
         made = yield from turn(program, self._protocol, weights, inputs, state, choice, observer, first, probe)
         self._state = made.state
         return made.shown
+
+    def take(self, name: str, value: Shared | Tensor) -> None:
+        """Place one weight."""
+        with self._guarded():
+            self.placed.take(name, value)
 
     def close(self) -> None:
         """Let go of all that is on the device: an error's traceback may keep this object for long."""

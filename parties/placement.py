@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def guarded(party: int, device: torch.device, lost: Callable[[str], None] = lamb
     """What is started meanwhile is started on this device. One that is full, broken or gone ends the session with a
     reason; its own words are logged. `lost`: told of one that will serve nobody until the party is started again."""
     try:
-        with _current(device):
+        with current(device):
             yield
     except HushError:
         raise
@@ -91,27 +92,36 @@ def guarded(party: int, device: torch.device, lost: Callable[[str], None] = lamb
         if why is None:
             raise
         LOGGER.error("device failed", extra={"party": party, "device": str(device), "error": str(error)[:_TOLD]})
-        if why[0] is not AbortReason.LIMIT:
-            lost(why[1])
-        raise PartyError(party, *why) from None
+        if why.lost:
+            lost(why.detail)
+        raise PartyError(party, why.reason, why.detail) from None
 
 
-def _fault(error: Exception, device: torch.device) -> tuple[AbortReason, str] | None:
-    """What became of the device, and the way out; None if the error is not the device's."""
+class _Fault(NamedTuple):
+    """What became of a device, the way out, and whether it will serve anybody."""
+
+    reason: AbortReason
+    detail: str
+    lost: bool = False
+
+
+def _fault(error: Exception, device: torch.device) -> _Fault | None:
+    """None if the error is not the device's: that an operation is not there for it is the program's, for instance."""
     text = str(error)
-    if isinstance(error, torch.cuda.OutOfMemoryError) or ("CUDA" in text and "out of memory" in text):
+    full = "CUDA" in text and ("out of memory" in text or "ALLOC_FAILED" in text)
+    if full or isinstance(error, torch.cuda.OutOfMemoryError):
         more = "raise `device_memory`, use fewer models or parties on it, shorter inputs, or the CPU"
-        return AbortReason.LIMIT, f"{device} has no memory left for this model: {more}"
+        return _Fault(AbortReason.LIMIT, f"{device} has no memory left for this model: {more}")
     if type(error).__module__.partition(".")[0] == "triton" or "no kernel image" in text or "C compiler" in text:
-        return (
-            AbortReason.INTERNAL,
-            f"{device} cannot run its kernels (see the party's log): use another GPU or the CPU",
-        )
-    if isinstance(error, RuntimeError) and "CUDA" in text and device.type != "cpu":
-        return AbortReason.INTERNAL, f"{device} failed: restart the party, on another GPU or the CPU"
+        more = "see the party's log; use another GPU or the CPU"
+        return _Fault(AbortReason.INTERNAL, f"{device} cannot run the kernels of this model: {more}")
+    failed = isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError) and "CUDA" in text
+    if failed and device.type != "cpu":
+        return _Fault(AbortReason.INTERNAL, f"{device} failed: restart the party, on another GPU or the CPU", lost=True)
     return None
 
 
-def _current(device: torch.device) -> AbstractContextManager[object]:
-    """Each thread begins with GPU 0 as its own, where kernels are started whatever their operands lie on."""
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """What is started meanwhile is started on this device: each thread begins with GPU 0 as its own, where kernels are
+    started whatever their operands lie on."""
     return torch.cuda.device(device) if device.type == "cuda" and torch.cuda.is_available() else nullcontext()

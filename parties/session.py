@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from hush.mpc.errors import AbortReason, PartyError
 from hush.parties import memory
-from hush.parties.device_memory import Card
+from hush.parties.device_memory import Card, Room
 from hush.parties.engine import Engine
+from hush.parties.forget import forget
 from hush.parties.keys import Terms
 from hush.parties.link import Dial, Joined, join
 from hush.parties.logs import LOGGER
@@ -57,6 +58,7 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
     note = {"party": place.party, "session": terms.session.hex()[:8], "model": deployment.model}
     LOGGER.info("session opened", extra=note)
     engine: Engine | None = None
+    room: Room | None = None
     try:
         link = shape(transport, place.net)
         room = None if place.card is None else place.card.claim(place.party, deployment.program, deployment.tenant)
@@ -68,14 +70,18 @@ def serve(place: Place, client: Wire, terms: Terms, deployment: Deployment) -> N
             _answer(engine, client, deployment, request, note)
         link.close()
     except PartyError as error:
+        forget(error)  # before others are promised the memory of what failed
         transport.abort(error)
         raise
-    except BaseException:
+    except BaseException as error:
+        forget(error)
         transport.abort(PartyError(place.party, AbortReason.INTERNAL))
         raise
     finally:
         if engine is not None:
             engine.close()
+        if room is not None:
+            room.close()
         transport.join()
         memory.trim()
         LOGGER.info("session closed", extra=note)

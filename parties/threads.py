@@ -19,6 +19,7 @@ from hush.mpc.transport import Buffer, Transport, memory_trio
 from hush.parties import shares
 from hush.parties.device_memory import Amount, Card, Room, Tenant, cards
 from hush.parties.engine import Engine, Outcome
+from hush.parties.forget import forget
 from hush.parties.placement import Placed
 from hush.parties.remote import Inference, Progress, decoded
 from hush.parties.report import combine
@@ -78,7 +79,7 @@ class ThreadTrio:
             for i, engine in enumerate(self._engines):
                 frame = frame_bytes(frames[i])
                 value = shares.unpack_weight(i, program, dtypes, index, frame, seeded=seeds[i])
-                engine.placed.take(program.weight_specs[index].name, value)
+                engine.take(program.weight_specs[index].name, value)
 
     def infer(
         self,
@@ -110,6 +111,8 @@ class ThreadTrio:
                 self._pool.submit(self._party, i, frames[i], progress if i == 0 else None, request) for i in range(3)
             ]
             errors = [e for e in (job.exception() for job in jobs) if e is not None]
+            for error in errors:
+                forget(error)  # whoever keeps it would keep the run's tensors
             if errors:
                 raise next((e for e in errors if not isinstance(e, PartyError)), errors[0])
             return [job.result() for job in jobs]

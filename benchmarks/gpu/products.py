@@ -17,6 +17,7 @@ from hush.mpc.ring.cuda import limbs, residues, tiles
 from hush.mpc.ring.cuda import rows as direct
 from hush.mpc.ring.cuda.backend import CudaKernels
 from hush.mpc.ring.cuda.launch import interpreted, launch
+from hush.mpc.ring.seeded import Seeded
 from hush.mpc.ring.torch_backend import TorchKernels
 from hush.mpc.ring.widths import Widths
 
@@ -70,6 +71,11 @@ class Ways:
         """[1, M, N]."""
         return limbs.product(limbs.split(self.x[None], self.ring.bits), self.limbs, self.ring.dtype, **options)
 
+    def limbs_anew(self) -> Tensor:
+        """[1, M, N], those of y made as well."""
+        right = limbs.split_right(self.y[None], self.ring.bits)
+        return limbs.product(limbs.split(self.x[None], self.ring.bits), right, self.ring.dtype)
+
     def by_stacked_limbs(self, **options: Any) -> Tensor:
         """[1, M, N], of few rows."""
         return limbs.few(limbs.split(self.x[None], self.ring.bits), self.limbs, self.ring.dtype, **options)
@@ -109,7 +115,7 @@ def products(job: Job) -> Findings:
         ways = Ways(x, y, ring)
         yield f"exact, 2^{ring.bits}", guarded(partial(_agree, ways))
         runs: Runs = {
-            "int8 limbs": partial(kernels().matmul, x, y, ring),
+            "int8 limbs": ways.limbs_anew,
             "int8 limbs, the second's kept": ways.by_limbs,
             "int8 residues": ways.residues_anew,
             "int8 residues, the second's kept": ways.by_residues,
@@ -131,7 +137,8 @@ def _agree(ways: Ways) -> bool:
     """Rows of the products by all ways; AssertionError where they differ."""
     few = Ways(ways.x[:64], ways.y, ways.ring)
     due = ways.ring.settle(simt(few.x.long(), few.y.long()).to(ways.ring.dtype))
-    assert torch.equal(kernels().matmul(few.x, few.y, ways.ring), due), "int8 limbs differ from 64-bit multiply-adds"
+    assert torch.equal(kernels().matmul(few.x, few.y, ways.ring), due), "a party's products differ"
+    assert torch.equal(ways.ring.settle(few.by_limbs()[0]), due), "int8 limbs differ from 64-bit multiply-adds"
     assert torch.equal(ways.ring.settle(few.by_residues()[0]), due), "int8 residues differ from 64-bit multiply-adds"
     return True
 
@@ -146,18 +153,25 @@ def rows(job: Job) -> Findings:
             x = uniform(RING64, count, depth)
             ways, real = Ways(x, y, RING64), (x.double(), y.double())
             runs: Runs = {
-                "int8 limbs": partial(kernels().matmul, x, y, RING64),
+                "int8 limbs": ways.limbs_anew,
                 "int8 limbs, the second's kept": ways.by_limbs,
                 "int8 residues, the second's kept": ways.by_residues,
                 "one float64 product": partial(torch.matmul, *real),
             }
-            if direct.usable(count, y):
+            if direct.usable(count, y):  # what a party takes for so few rows
                 runs["64-bit multiply-adds"] = partial(direct.product, x, y)
+                runs["64-bit multiply-adds, a weight's way"] = partial(direct.product, x, y.T.contiguous().T)
+                runs["64-bit multiply-adds, a keystream"] = partial(direct.product, x, _keystream(columns, depth).T)
             note(f"{count} x {depth} x {columns}")
             yield (
                 f"{count} x {depth} x {columns}",
                 {name: guarded(lambda run=run: 1e6 * seconds(run, job.repeat)) for name, run in runs.items()},  # type: ignore[misc]
             )
+
+
+def _keystream(*shape: int) -> Seeded:
+    """A component that is a seed."""
+    return Seeded.of(bytes(32), bytes(12), RING64, shape).on(kernels().device, kernels().keystream)
 
 
 # ---------------------------------------------------------------------- tiles
@@ -215,10 +229,10 @@ def _label(tile: Any) -> str:
 def steps(job: Job) -> Findings:
     """10^9 bytes read and written a second."""
     gpu, w, numel = kernels(), Widths(RING64, RING64, 18), 1 << (10 if job.quick else 26)
-    mine, got, low, mask, base = (uniform(RING64, numel) for _ in range(5))
+    mine, got, low, mask, base, drawn, first, second = (uniform(RING64, numel) for _ in range(8))
     cases: dict[str, tuple[Callable[[], Any], int]] = {
         "answer": (partial(gpu.answer, mine, got, low, mask, base, w), 48),
-        "split": (partial(gpu.split, (mine, got), low, mask, base, (low, mask), base, w), 80),
+        "split": (partial(gpu.split, (mine, got), mask, drawn, low, (first, second), base, w), 80),
         "cross_mul": (partial(gpu.cross_mul, (mine, got), (low, mask), RING64), 40),
         "to_planes, 16": (partial(gpu.to_planes, mine, 16, RING64), 10),
         "keystream": (partial(gpu.keystream, bytes(32), bytes(12), 8 * numel), 8),

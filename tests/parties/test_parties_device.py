@@ -6,18 +6,24 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
+from hush.mpc.compiler import compile_module
 from hush.mpc.errors import AbortReason, ConfigError, PartyError
 from hush.mpc.ring import backends
+from hush.parties import device_check, placement, threads
 from hush.parties.config import PartyConfig
 from hush.parties.device_check import try_kernels
 from hush.parties.placement import guarded
+from hush.parties.threads import ThreadTrio
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton")
 RUN = """
@@ -84,30 +90,44 @@ def test_a_gpu_that_is_full_or_lost_ends_the_session_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "told"),
+    ("error", "reason", "told", "is_lost"),
     [
-        (RuntimeError("CUDA error: out of memory"), AbortReason.LIMIT, "no memory left"),  # of pinned memory too
-        (RuntimeError("Triton Error [CUDA]: out of memory"), AbortReason.LIMIT, "no memory left"),
-        (RuntimeError("CUDA error: no kernel image is available"), AbortReason.INTERNAL, "cannot run its kernels"),
-        (RuntimeError("Failed to find C compiler"), AbortReason.INTERNAL, "cannot run its kernels"),
+        (RuntimeError("CUDA error: out of memory"), AbortReason.LIMIT, "no memory left", False),  # of pinned memory too
+        (RuntimeError("Triton Error [CUDA]: out of memory"), AbortReason.LIMIT, "no memory left", False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), AbortReason.LIMIT, "no memory left", False),
+        (
+            RuntimeError("CUDA error: no kernel image is available"),
+            AbortReason.INTERNAL,
+            "cannot run the kernels",
+            False,
+        ),
+        (RuntimeError("Failed to find C compiler"), AbortReason.INTERNAL, "cannot run the kernels", False),
+        (RuntimeError("CUDA error: device-side assert triggered"), AbortReason.INTERNAL, "failed: restart", True),
     ],
 )
 def test_what_is_wrong_with_a_gpu_is_told_apart_and_its_words_are_logged(
-    error: Exception, reason: AbortReason, told: str, caplog: pytest.LogCaptureFixture
+    error: Exception, reason: AbortReason, told: str, is_lost: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost: list[str] = []
     with pytest.raises(PartyError, match=told) as raised, guarded(2, torch.device("cuda", 0), lost.append):
         raise error
     assert raised.value.reason is reason
-    assert bool(lost) == (reason is AbortReason.INTERNAL)
+    assert bool(lost) == is_lost
     assert [record.error for record in caplog.records] == [str(error)]  # type: ignore[attr-defined]
+
+
+def test_an_operation_that_is_not_there_for_a_gpu_is_not_the_gpus_fault() -> None:
+    lost: list[str] = []
+    with pytest.raises(NotImplementedError), guarded(0, torch.device("cuda", 0), lost.append):
+        raise NotImplementedError("Could not run 'aten::foo' with arguments from the 'CUDA' backend")
+    assert not lost
 
 
 @needs_triton
 def test_errors_of_triton_are_the_devices() -> None:
     from triton.runtime.errors import OutOfResources
 
-    with pytest.raises(PartyError, match="cannot run its kernels"), guarded(1, torch.device("cuda", 0)):
+    with pytest.raises(PartyError, match="cannot run the kernels"), guarded(1, torch.device("cuda", 0)):
         raise OutOfResources(300_000, 232_448, "shared memory")
 
 
@@ -129,6 +149,38 @@ def test_kernels_are_tried_before_a_party_serves() -> None:
         try_kernels(_kernels(matmul=failing))
     with pytest.raises(ConfigError, match="computes wrongly"):
         try_kernels(_kernels(keystream=lambda key, nonce, nbytes: torch.zeros(nbytes, dtype=torch.uint8)))
+
+
+@pytest.mark.parametrize("make", ["trial", "trio"])
+def test_whatever_is_started_is_started_on_the_partys_own_gpu(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread begins with GPU 0 as its own: outside `current` a kernel of cuda:1 would run there."""
+    made, inside, launched = backends.get(), [False], list[bool]()
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        before, inside[0] = inside[0], True
+        yield
+        inside[0] = before
+
+    def keystream(*arguments: Any) -> torch.Tensor:
+        launched.append(inside[0])
+        return made.keystream(*arguments)
+
+    for module in (placement, device_check):
+        monkeypatch.setattr(module, "current", current)
+    if make == "trial":
+        try_kernels(_kernels(keystream=keystream))
+        assert launched == [True]
+        return
+    kernels = type("Counted", (type(made),), {"seeds": True, "keystream": staticmethod(keystream)})()
+    monkeypatch.setattr(threads.backends, "get", lambda name=None: made if name is None else kernels)
+    net = nn.Sequential(nn.Linear(8, 4), nn.ReLU())
+    with ThreadTrio(compile_module(net, (torch.rand(1, 8),)), backend="mine") as trio:
+        dealt = len(launched)
+        trio.infer((torch.rand(1, 8),))
+    assert dealt == 8  # two weights, four seeds of each
+    assert len(launched) > dealt
+    assert all(launched)
 
 
 def test_an_old_gpu_is_refused_by_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,9 @@ class _Gpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> _Gpu:
     made = _Gpu()
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (17 * GIB, 24 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 4 * GIB)  # kept by torch for this process, of
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: GIB)  # which one GiB is in use
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda part, device: made.fractions.append((part, str(device)))
     )
@@ -158,7 +161,8 @@ def test_a_model_that_does_not_fit_is_refused_with_sizes_and_the_way_out() -> No
     with pytest.raises(PartyError) as refused:  # with seeds left it would take more: its one matrix is all there is
         _card(need.whole - 1).claim(1, program, Tenant())
     assert (refused.value.party, refused.value.reason) == (1, AbortReason.LIMIT)
-    assert shown(need.weights) + " of weights and about " + shown(need.work) in refused.value.detail
+    least = f"{shown(need.with_seeds(1))} of weights and about {shown(need.work + need.scratch)} for an inference"
+    assert least in refused.value.detail
     assert "device_memory on cuda:0 is" in refused.value.detail
     assert "raise it, use fewer parties on one GPU, shorter inputs, or the CPU" in refused.value.detail
 
@@ -191,7 +195,7 @@ def test_the_parties_of_one_process_are_let_in_together() -> None:
         made._known[program.digest] = need
         if not fits:
             with pytest.raises(
-                PartyError, match=f"an inference, at each of 3 parties; device_memory on cuda:0 is {shown(size)}"
+                PartyError, match=f"an inference, 3 parties together; device_memory on cuda:0 is {shown(size)}"
             ):
                 made.claims(range(3), program, Tenant())
             continue
@@ -224,6 +228,7 @@ def test_weights_stay_until_others_need_the_room_and_the_longest_unused_go_first
     for model in models[:3]:
         room = made.claim(0, program, model)
         placed.append(room.placed)
+        placed[-1]._weights["w"] = torch.zeros(1)
         room.close()
     again = made.claim(0, program, models[0])  # the second is the longest unused now
     assert again.placed is placed[0]
@@ -231,6 +236,40 @@ def test_weights_stay_until_others_need_the_room_and_the_longest_unused_go_first
     made.claim(0, program, models[3]).close()
     assert made.claim(0, program, models[0]).placed is placed[0]
     assert set(made._models[0]) == {models[0], models[2], models[3]}
+    assert [bool(p._weights) for p in placed] == [True, False, True]
+
+
+def test_seeds_give_way_to_weights_once_there_is_room_and_nobody_works_with_them() -> None:
+    program, need = _program(), dataclasses.replace(footprint(_program()), work=1000, scratch=0)
+    made, first, second = _card(2 * need.whole - 1), Tenant(), Tenant()
+    made._known[program.digest] = need
+    other, squeezed = made.claim(1, program, first), made.claim(1, program, second)
+    assert not other.placed.streams
+    assert squeezed.placed.streams
+    other.close()
+    assert made.claim(1, program, second).placed is squeezed.placed  # somebody works with them
+    squeezed.close()
+    roomy = made.claim(1, program, second)
+    assert not roomy.placed.streams
+
+
+def test_a_room_is_given_back_by_whoever_finds_it_without_waiting() -> None:
+    """The collector may find one in a thread that holds a lock which the card's holder waits for."""
+    program, need, model = _program(), footprint(_program()), Tenant()
+    made = _card(need.whole)
+    room, done = made.claim(0, program, model), threading.Event()
+
+    def leave() -> None:
+        room.close()
+        done.set()
+
+    with made._lock:
+        thread = threading.Thread(target=leave)
+        thread.start()
+        assert done.wait(5.0)
+        thread.join()
+    assert made._work
+    assert made.claim(0, program, model).placed is room.placed
 
 
 def test_a_model_that_is_no_more_takes_no_memory() -> None:

@@ -44,6 +44,8 @@ SOMETIMES = {
 
 SHORT = (
     "mlp",
+    "weights as seeds",
+    "weights as seeds, many rows",
     "layer",
     "normalisation",
     "softmax far apart",

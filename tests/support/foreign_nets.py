@@ -38,6 +38,7 @@ class Net:
     args: tuple[Tensor, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     schedule: Schedule = LAN
+    seeds: bool | None = None
 
 
 class _Function(nn.Module):
@@ -142,6 +143,8 @@ def _largest(x: Tensor) -> Tensor:
 
 NETS: dict[str, Callable[[], Net]] = {
     "mlp": lambda: Net(nn.Sequential(nn.Linear(8, 4), nn.GELU(), nn.Linear(4, 3)), (torch.randn(1, 8),)),
+    "weights as seeds": lambda: Net(nn.Linear(8, 3), (torch.randn(1, 8),), seeds=True),
+    "weights as seeds, many rows": lambda: Net(nn.Linear(8, 3), (torch.randn(9, 8),), seeds=True),
     "layer": _layer(),
     "layer of public weights": _layer(weights="public"),
     "layer far apart": _layer(WAN),
@@ -186,7 +189,7 @@ def _inferred(net: Net) -> float:
     """How far the output is from the network's."""
     module = net.module.eval()
     program = replace(compile_module(module, net.args, **net.options), schedule=net.schedule)
-    with foreign(), ThreadTrio(program, backend=NAME, deadline=500) as trio:
+    with foreign(), ThreadTrio(program, backend=NAME, deadline=500, seeds=net.seeds) as trio:
         WAITS.clear()
         made = trio.infer(net.args).output
     with torch.no_grad():

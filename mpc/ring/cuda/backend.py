@@ -84,7 +84,7 @@ class CudaKernels(TorchKernels):
             (x, (second, both)),
             (x, (second, first)),
         )
-        if _rows(x) > rows.FEW:
+        if not all(rows.usable(_rows(x), v) for v in y):
             y = (expanded(y[0]), expanded(y[1]))  # once for all spans
         parts = [self._product(ways[role][0], y, ring, ways[role][1], slice(a, b)) for role, a, b in spans]
         return torch.cat(parts, -1)

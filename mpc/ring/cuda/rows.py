@@ -46,7 +46,7 @@ def _read(
     for _ in tl.static_range(MOST):
         totals = totals + (tl.zeros((BK, BN), dtype=out.dtype.element_ty),)
     first = part.to(tl.int64) * SPAN
-    for start in range(0, SPAN, BK):
+    for start in range(0, tl.minimum(SPAN, K - first), BK):
         depth = first + start + tl.arange(0, BK)
         inside = depth < K
         at = y + depth[:, None] * y_depth + columns.to(tl.int64)[None, :] * y_column
@@ -75,7 +75,7 @@ def _down(
         totals = totals + (tl.zeros((BLOCKS, BN), dtype=tl.int64),)
     first = part.to(tl.int64) * SPAN
     lines = place + columns.to(tl.int64) * y_column
-    for start in range(0, SPAN, 8 * BLOCKS):
+    for start in range(0, tl.minimum(SPAN, K - first), 8 * BLOCKS):
         depth = first + start + 8 * tl.arange(0, BLOCKS)
         number = ((lines[None, :] + depth[:, None]) >> 3).to(tl.uint32)
         words = chacha.block(k0, k1, k2, k3, k4, k5, k6, k7, n0, n1, n2, number)
