@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("case", cases("cuda_cases.py", "kept_cases.py", "row_cases.py"), ids=title)
+@pytest.mark.parametrize("case", cases("cuda_cases.py", "kept_cases.py", "row_cases.py", "full_cases.py"), ids=title)
 def test_on_the_device_or_in_the_interpreter(case: str, request: pytest.FixtureRequest) -> None:
     """Each case."""
     check(case, request)
