@@ -105,7 +105,7 @@ class Card:
         self._known = dict[str, Footprint]()
         self._clock, self._lost = 0, ""
         self._watchers: list[Callable[[], None]] = []
-        self._lock = threading.RLock()  # a room that is given back may be found by the collector at any time
+        self._lock = threading.Lock()
 
     def watch(self, told: Callable[[], None]) -> None:
         """Call this when the GPU is lost."""
@@ -177,7 +177,7 @@ class Card:
 
         def leave() -> None:
             self._left.append((ticket, model))
-            if self._lock.acquire(blocking=False):  # the collector may be here, in a thread that holds another lock
+            if self._lock.acquire(blocking=False):  # the collector may be here, in a thread that holds this or another
                 try:
                     self._settle()
                 finally:

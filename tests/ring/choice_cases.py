@@ -1,4 +1,4 @@
-"""Cases of `test_cuda_more.py`: steps of selections of the backend `cuda` beside the reference."""
+"""Cases of `test_cuda.py`: steps of selections of the backend `cuda` beside the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases of `test_cuda_residues.py`: products by limbs and by residues in each of their ways and layouts."""
+"""Cases of `test_cuda.py`: products by limbs and by residues in each of their ways and layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cases of `test_cuda_residues.py`: products by residues beside integers and beside the reference."""
+"""Cases of `test_cuda.py`: products by residues beside integers and beside the reference."""
 
 from __future__ import annotations
 

@@ -14,9 +14,10 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton"),
     pytest.mark.timeout(1200),  # the first case of a file waits for all
 ]
+FILES = [f"{name}_cases.py" for name in ["cuda", "product", "residue", "kept", "row", "convolve", "choice", "full"]]
 
 
-@pytest.mark.parametrize("case", cases("cuda_cases.py", "kept_cases.py", "row_cases.py", "full_cases.py"), ids=title)
+@pytest.mark.parametrize("case", cases(*FILES), ids=title)
 def test_on_the_device_or_in_the_interpreter(case: str, request: pytest.FixtureRequest) -> None:
     """Each case."""
     check(case, request)
